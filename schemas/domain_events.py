@@ -1,0 +1,38 @@
+"""`campaign-events`: what happened to campaigns, as CloudEvents 1.0 (structured JSON), by campaign id."""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+TOPIC = "campaign-events"
+SPEC_VERSION = "1.0"
+
+
+class DomainEventType(StrEnum):
+    """The `type` of a CloudEvent of Flightline."""
+
+    CREATED = "flightline.campaign.created"
+    UPDATED = "flightline.campaign.updated"
+    ACTIVATED = "flightline.campaign.activated"
+    PAUSED = "flightline.campaign.paused"
+    COMPLETED = "flightline.campaign.completed"
+    CANCELLED = "flightline.campaign.cancelled"
+    DELETED = "flightline.campaign.deleted"
+    BUDGET_THRESHOLD_CROSSED = "flightline.campaign.budget-threshold-crossed"
+    PERFORMANCE_ALERT = "flightline.campaign.performance-alert"
+
+
+class DomainEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A CloudEvent; `subject` is the campaign's id, `time` is RFC 3339 in UTC."""
+
+    id: str
+    source: str
+    type: DomainEventType
+    subject: str
+    time: str
+    organization: str
+    specversion: str = SPEC_VERSION
+    datacontenttype: str = "application/json"
+    correlationid: str | None = None
+    data: dict[str, Any]

@@ -1,0 +1,76 @@
+"""The record of `tracking-events`: one line of JSON an event, up to 500 lines a record.
+
+The door decides and stamps everything that depends on the moment (`receivedAt`, `cost`, `billable`, …), so
+that whoever reads the log again decides the same.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+SCHEMA_HEADER = "schema"
+SCHEMA_NAME = "flightline.tracking-event.v1"
+MAX_EVENTS_PER_RECORD = 500
+"""An event's place in its record (`index`) is below this; `partition, offset, index` is its coordinate."""
+
+INDEX_BITS = 10
+"""offset << INDEX_BITS | index orders the events of a partition; 2¹⁰ leaves room above 500."""
+
+
+class TrackingEvent(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename="camel", forbid_unknown_fields=False
+):
+    """An event as the door stamped it.
+
+    Times are epoch milliseconds, money is integer micros of `currency`. `cost` is what the event is to be
+    billed while budget remains: 0 unless `billable` and its type is what the campaign pays for. With `flat`
+    the cost is the campaign's flat fee, to be billed with the first such event only. `reason` says why an
+    event is not billable (`schemas.reasons.Unbilled`).
+    """
+
+    event_id: str
+    organization_id: str
+    campaign_id: str
+    type: str
+    received_at: int
+    occurred_at: int
+    currency: str
+    budget_version: int
+    billable: bool = True
+    cost: int = 0
+    flat: bool = False
+    reason: str | None = None
+    visitor_id: str = ""
+    customer_id: str = ""
+    click_id: str = ""
+    variant: str = ""
+    channel: str = ""
+    placement: str = ""
+    country: str = ""
+    url: str = ""
+    referrer: str = ""
+    user_agent: str = ""
+    revenue: int = 0
+    revenue_verified: bool = False
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(TrackingEvent)
+RECORD_HEADERS: list[tuple[str, bytes]] = [(SCHEMA_HEADER, SCHEMA_NAME.encode())]
+
+
+def encode_events(events: Iterable[TrackingEvent]) -> bytes:
+    """The value of one record: JSONEachRow, a line each, in order."""
+    return _encoder.encode_lines(events)
+
+
+def decode_events(value: bytes) -> list[TrackingEvent]:
+    """The events of one record. Raises msgspec.MsgspecError when any line is not a tracking event."""
+    return _decoder.decode_lines(value)
+
+
+def event_fields() -> dict[str, Any]:
+    """The field names as they stand in the log, with their types: for documents and tests."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(TrackingEvent)}
