@@ -1,0 +1,1 @@
+"""All SQL, by name and by owner: migrations and queries of Postgres and ClickHouse."""

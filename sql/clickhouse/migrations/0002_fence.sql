@@ -1,0 +1,10 @@
+-- The newest epoch of each partition: an insert of an older owner selects nothing.
+CREATE TABLE fence
+(
+    partition UInt16,
+    epoch     UInt64,
+    owner     String,
+    at        DateTime64(3, 'UTC') DEFAULT now64(3)
+)
+ENGINE = ${merge_tree}
+ORDER BY (partition, epoch);

@@ -1,0 +1,25 @@
+"""Named queries: `sql/postgres/queries/OWNER.sql` and `sql/clickhouse/queries/NAME.sql`."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import aiosql
+
+ROOT = Path(__file__).parent
+
+
+@cache
+def postgres_queries(owner: str) -> Any:
+    """The queries of one owner as callables: `await queries.name(connection, parameter=…)`.
+
+    Their kind stands in their name (aiosql): plain returns rows, `^` one row or None, `$` one value,
+    `!` the number of rows changed.
+    """
+    return aiosql.from_path(ROOT / "postgres" / "queries" / f"{owner}.sql", "asyncpg")
+
+
+@cache
+def clickhouse_query(name: str) -> str:
+    """The text of one query, with ClickHouse's own `{parameter:Type}` placeholders."""
+    return (ROOT / "clickhouse" / "queries" / f"{name}.sql").read_text()

@@ -1,0 +1,108 @@
+"""The relay of a transactional outbox: what a transaction committed reaches Kafka, in order, at least once.
+
+Both the ledger and the control schema have an `outbox` table of one shape (id, topic, key, value, partition).
+One relay drains it at a time (a session's advisory lock), because two could overtake each other and leave an
+older value as the last one of a compacted key. A row is deleted only after Kafka has acked it, so a crash in
+between publishes it again: consumers compare versions.
+"""
+
+import asyncio
+import contextlib
+from typing import Protocol
+
+import asyncpg
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 500
+_IDLE_SECONDS = 1.0
+_RETRY_SECONDS = 0.5
+
+
+class Publish(Protocol):
+    """Sends one record; returns when all in-sync replicas have it, raises when that is not known.
+
+    Called for several records at once: those of one partition must be sent in the order of the calls.
+    """
+
+    async def __call__(
+        self, topic: str, *, key: bytes | None, value: bytes, partition: int | None
+    ) -> None: ...
+
+
+class OutboxRelay:
+    """Drains `SCHEMA.outbox`. `wake()` after a commit spares the wait for the next look.
+
+    `connect` opens a connection of the relay's own: the advisory lock lives as long as its session. Errors of
+    Postgres and Kafka are logged and retried for ever; nothing is skipped.
+    """
+
+    def __init__(self, connect: "Connect", schema: str, publish: Publish) -> None:
+        self._connect = connect
+        self._schema = schema
+        self._publish = publish
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that there is something to publish."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            try:
+                await self._hold_and_drain()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                log.warning("outbox.postgres_unavailable", schema=self._schema, error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _hold_and_drain(self) -> None:
+        connection = await self._connect()
+        try:
+            await connection.add_listener(self._channel, lambda *_: self._wake.set())
+            while not await connection.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", self._channel):
+                await asyncio.sleep(_IDLE_SECONDS)  # noqa: ASYNC110  the lock is in Postgres, no event tells of it
+            log.info("outbox.draining", schema=self._schema)
+            while True:
+                self._wake.clear()
+                while await self._drain(connection):
+                    pass
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _IDLE_SECONDS)
+        finally:
+            connection.terminate()
+
+    @property
+    def _channel(self) -> str:
+        return f"{self._schema}_outbox"
+
+    async def _drain(self, connection: asyncpg.Connection) -> bool:
+        """Publishes the oldest rows; True when there may be more."""
+        rows = await connection.fetch(
+            f"SELECT id, topic, key, value, partition FROM {self._schema}.outbox ORDER BY id LIMIT $1",  # noqa: S608  our own schema's name
+            _BATCH,
+        )
+        results = await asyncio.gather(
+            *(
+                self._publish(row["topic"], key=row["key"], value=row["value"], partition=row["partition"])
+                for row in rows
+            ),
+            return_exceptions=True,
+        )
+        # Only what stands before the first failure is done: what was sent after it is sent again, so that the
+        # newest value of a key is also the last one written.
+        failed = next((i for i, result in enumerate(results) if result is not None), len(rows))
+        sent = [row["id"] for row in rows[:failed]]
+        if failed < len(rows):
+            log.warning("outbox.publish_failed", schema=self._schema, error=str(results[failed]))
+            await asyncio.sleep(_RETRY_SECONDS)
+        if sent:
+            await connection.execute(f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", sent)  # noqa: S608  our own schema's name
+        return len(rows) == _BATCH or len(sent) < len(rows)
+
+
+class Connect(Protocol):
+    """Opens a connection to Postgres."""
+
+    async def __call__(self) -> asyncpg.Connection: ...
