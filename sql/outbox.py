@@ -62,7 +62,7 @@ class OutboxRelay:
         try:
             await connection.add_listener(self._channel, lambda *_: self._wake.set())
             while not await connection.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", self._channel):
-                await asyncio.sleep(_IDLE_SECONDS)  # noqa: ASYNC110  the lock is in Postgres, no event tells of it
+                await asyncio.sleep(_IDLE_SECONDS)
             log.info("outbox.draining", schema=self._schema)
             while True:
                 self._wake.clear()
