@@ -5,9 +5,12 @@ that whoever reads the log again decides the same.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+from schemas.money import MAX_MICROS
+from schemas.reasons import EventType, Unbilled
 
 SCHEMA_HEADER = "schema"
 SCHEMA_NAME = "flightline.tracking-event.v1"
@@ -18,6 +21,14 @@ INDEX_BITS = 10
 """offset << INDEX_BITS | index orders the events of a partition; 2¹⁰ leaves room above 500."""
 
 
+MAX_TIME_MS = 253_402_300_799_999
+"""The end of the year 9999: what every engine can hold."""
+
+Millis = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]
+CostMicros = Annotated[int, msgspec.Meta(ge=0, le=MAX_MICROS)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+
+
 class TrackingEvent(
     msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename="camel", forbid_unknown_fields=False
 ):
@@ -26,21 +37,21 @@ class TrackingEvent(
     Times are epoch milliseconds, money is integer micros of `currency`. `cost` is what the event is to be
     billed while budget remains: 0 unless `billable` and its type is what the campaign pays for. With `flat`
     the cost is the campaign's flat fee, to be billed with the first such event only. `reason` says why an
-    event is not billable (`schemas.reasons.Unbilled`).
+    event is not billable.
     """
 
-    event_id: str
+    event_id: Id
     organization_id: str
     campaign_id: str
-    type: str
-    received_at: int
-    occurred_at: int
+    type: EventType
+    received_at: Millis
+    occurred_at: Millis
     currency: str
     budget_version: int
     billable: bool = True
-    cost: int = 0
+    cost: CostMicros = 0
     flat: bool = False
-    reason: str | None = None
+    reason: Unbilled | None = None
     visitor_id: str = ""
     customer_id: str = ""
     click_id: str = ""
@@ -51,7 +62,7 @@ class TrackingEvent(
     url: str = ""
     referrer: str = ""
     user_agent: str = ""
-    revenue: int = 0
+    revenue: CostMicros = 0
     revenue_verified: bool = False
     data: msgspec.Raw = msgspec.Raw(b"")
 
