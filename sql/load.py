@@ -16,7 +16,8 @@ def postgres_queries(owner: str) -> Any:
     Their kind stands in their name (aiosql): plain returns rows, `^` one row or None, `$` one value,
     `!` the number of rows changed.
     """
-    return aiosql.from_path(ROOT / "postgres" / "queries" / f"{owner}.sql", "asyncpg")
+    path = ROOT / "postgres" / "queries" / f"{owner}.sql"
+    return aiosql.from_path(path, "asyncpg", mandatory_parameters=False)
 
 
 @cache

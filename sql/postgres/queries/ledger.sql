@@ -1,0 +1,160 @@
+-- name: claim_partition^
+-- Makes a process the owner of a partition: a new epoch when the owner before it was another one.
+INSERT INTO ledger.partitions AS p (partition, topic_id, epoch, owner)
+VALUES (:partition, :topic_id, 1, :owner)
+ON CONFLICT (partition) DO UPDATE
+SET epoch = p.epoch + CASE WHEN p.owner = excluded.owner THEN 0 ELSE 1 END,
+    owner = excluded.owner,
+    claimed_at = now()
+RETURNING partition, incarnation, epoch, next_offset, blocked_offset, next_block, last_record_hash;
+
+-- name: advance_partition!
+-- The compare-and-set of billing: nothing is billed twice, and not by an owner that was replaced.
+UPDATE ledger.partitions
+SET next_offset = :next_offset, last_record_hash = :last_record_hash
+WHERE partition = :partition AND incarnation = :incarnation AND epoch = :epoch AND next_offset = :first_offset;
+
+-- name: lock_accounts
+SELECT campaign_id, organization_id, currency, budget, budget_version, max_impressions, billed,
+       billable_impressions, flat_billed, gate_version
+FROM ledger.accounts
+WHERE campaign_id = ANY(:campaign_ids::uuid[])
+ORDER BY campaign_id
+FOR UPDATE;
+
+-- name: add_unknown_accounts!
+-- An event of a campaign that has no account was stamped by a door that knew it: count it, bill nothing.
+INSERT INTO ledger.accounts (campaign_id, organization_id, currency, budget)
+SELECT * FROM unnest(:campaign_ids::uuid[], :organization_ids::uuid[], :currencies::text[],
+                     array_fill(0::bigint, ARRAY[cardinality(:campaign_ids::uuid[])]))
+ON CONFLICT (campaign_id) DO NOTHING;
+
+-- name: crossings_of
+-- What campaigns have crossed in their present budget version; read after their accounts were locked.
+SELECT c.campaign_id, c.threshold
+FROM ledger.crossings c
+JOIN ledger.accounts a USING (campaign_id, budget_version)
+WHERE c.campaign_id = ANY(:campaign_ids::uuid[]);
+
+-- name: add_to_accounts!
+UPDATE ledger.accounts a
+SET impressions = a.impressions + d.impressions,
+    clicks = a.clicks + d.clicks,
+    conversions = a.conversions + d.conversions,
+    bounces = a.bounces + d.bounces,
+    unsubscribes = a.unsubscribes + d.unsubscribes,
+    billable_impressions = a.billable_impressions + d.billable_impressions,
+    billed = a.billed + d.billed,
+    overdelivery = a.overdelivery + d.overdelivery,
+    revenue = a.revenue + d.revenue,
+    unverified_revenue = a.unverified_revenue + d.unverified_revenue,
+    invalid_impressions = a.invalid_impressions + d.invalid_impressions,
+    invalid_clicks = a.invalid_clicks + d.invalid_clicks,
+    invalid_conversions = a.invalid_conversions + d.invalid_conversions,
+    duplicates = a.duplicates + d.duplicates,
+    flat_billed = a.flat_billed OR d.flat_billed,
+    gate_version = a.gate_version + d.gates,
+    last_received_at = greatest(a.last_received_at, d.last_received_at)
+FROM unnest(:campaign_ids::uuid[], :impressions::bigint[], :clicks::bigint[], :conversions::bigint[],
+            :bounces::bigint[], :unsubscribes::bigint[], :billable_impressions::bigint[], :billed::bigint[],
+            :overdelivery::bigint[], :revenue::bigint[], :unverified_revenue::bigint[],
+            :invalid_impressions::bigint[], :invalid_clicks::bigint[], :invalid_conversions::bigint[],
+            :duplicates::bigint[], :flat_billed::boolean[], :gates::integer[], :last_received_at::timestamptz[])
+     AS d (campaign_id, impressions, clicks, conversions, bounces, unsubscribes, billable_impressions, billed,
+           overdelivery, revenue, unverified_revenue, invalid_impressions, invalid_clicks, invalid_conversions,
+           duplicates, flat_billed, gates, last_received_at)
+WHERE a.campaign_id = d.campaign_id;
+
+-- name: add_unbilled!
+INSERT INTO ledger.unbilled AS u (campaign_id, reason, events)
+SELECT * FROM unnest(:campaign_ids::uuid[], :reasons::text[], :events::bigint[])
+ON CONFLICT (campaign_id, reason) DO UPDATE SET events = u.events + excluded.events;
+
+-- name: add_crossings!
+INSERT INTO ledger.crossings (campaign_id, budget_version, threshold, billed, received_at, incarnation,
+                              partition, log_offset, event_index)
+SELECT * FROM unnest(:campaign_ids::uuid[], :budget_versions::integer[], :thresholds::text[], :billed::bigint[],
+                     :received_at::timestamptz[], :incarnations::integer[], :partitions::integer[],
+                     :log_offsets::bigint[], :event_indexes::integer[]);
+
+-- name: add_batch!
+INSERT INTO ledger.batches (partition, incarnation, first_offset, next_offset, epoch, event_rows, billed,
+                            duplicates, dead_letters, openings)
+VALUES (:partition, :incarnation, :first_offset, :next_offset, :epoch, :event_rows, :billed,
+        :duplicates, :dead_letters, :openings);
+
+-- name: add_to_outbox!
+INSERT INTO ledger.outbox (topic, key, value, partition)
+SELECT topic, key, value, nullif(partition, -1)
+FROM unnest(:topics::text[], :keys::bytea[], :values::bytea[], :partitions::integer[])
+     WITH ORDINALITY AS o (topic, key, value, partition, position)
+ORDER BY position;
+
+-- name: notify_outbox!
+SELECT pg_notify('ledger_outbox', '');
+
+-- name: batches_between
+SELECT partition, incarnation, first_offset, next_offset, epoch, event_rows, billed, duplicates, dead_letters,
+       openings
+FROM ledger.batches
+WHERE partition = :partition AND incarnation = :incarnation
+  AND first_offset >= :first_offset AND first_offset < :next_offset
+ORDER BY first_offset;
+
+-- name: fix_blocks_end!
+-- Everything below next_offset stands in a block from now on; refused when another owner went on.
+UPDATE ledger.partitions
+SET blocked_offset = :next_offset, next_block = next_block + 1
+WHERE partition = :partition AND incarnation = :incarnation AND epoch = :epoch
+  AND blocked_offset = :first_offset AND next_block = :block;
+
+-- name: add_block!
+INSERT INTO ledger.blocks (partition, incarnation, block, first_offset, next_offset, event_rows, billed,
+                           position_hash, epoch, attempt, stored_at, verified_at)
+VALUES (:partition, :incarnation, :block, :first_offset, :next_offset, :event_rows, :billed, :position_hash,
+        :epoch, :attempt, CASE WHEN :event_rows::bigint = 0 THEN now() END,
+        CASE WHEN :event_rows::bigint = 0 THEN now() END);
+
+-- name: new_attempt!
+-- Marks that a block is about to be inserted again, by the partition's present owner only.
+UPDATE ledger.blocks b
+SET epoch = :epoch, attempt = :attempt, stored_at = NULL, verified_at = NULL
+FROM ledger.partitions p
+WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = :epoch
+  AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block
+  AND (b.epoch, b.attempt) < (:epoch::bigint, :attempt::integer);
+
+-- name: mark_stored!
+UPDATE ledger.blocks
+SET stored_at = now(), verified_at = CASE WHEN :verified::boolean THEN now() END
+WHERE partition = :partition AND incarnation = :incarnation AND block = :block
+  AND epoch = :epoch AND attempt = :attempt;
+
+-- name: mark_verified!
+UPDATE ledger.blocks
+SET verified_at = now()
+WHERE partition = :partition AND incarnation = :incarnation AND block = :block;
+
+-- name: blocks_not_stored
+SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
+FROM ledger.blocks
+WHERE partition = :partition AND incarnation = :incarnation AND stored_at IS NULL
+ORDER BY block;
+
+-- name: blocks_not_verified
+-- Stored blocks that no one has verified yet and that are older than the given age.
+SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
+FROM ledger.blocks
+WHERE partition = :partition AND incarnation = :incarnation
+  AND stored_at <= now() - :age_seconds * interval '1 second' AND verified_at IS NULL
+ORDER BY block
+LIMIT :most;
+
+-- name: duplicates_between
+-- Positions that were not counted, for rebuilding the seen ids from the log.
+SELECT unnest(duplicates) AS position
+FROM ledger.batches
+WHERE partition = :partition AND incarnation = :incarnation AND next_offset > :first_offset;
+
+-- name: create_day!
+SELECT ledger.create_day(:day);
