@@ -1,0 +1,1 @@
+"""The aggregator: bills the event log into the ledger, closes gates, stores rows in ClickHouse."""

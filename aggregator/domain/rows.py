@@ -1,6 +1,11 @@
-"""The rows that ClickHouse gets."""
+"""The rows that ClickHouse gets: a pure function of the log and of what the ledger keeps of a batch."""
 
 import msgspec
+
+from aggregator.domain.batch import Batch
+from aggregator.domain.billing import Opening, Remaining
+from schemas.events import INDEX_BITS, TrackingEvent
+from schemas.reasons import Unbilled
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):
@@ -40,3 +45,76 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
     partition: int
     log_offset: int
     event_index: int
+
+
+class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A billed batch as the ledger keeps it: all that its rows need beside the log.
+
+    `duplicates` and `dead_letters` are positions (blocks.position); `billed` is micros.
+    """
+
+    partition: int
+    incarnation: int
+    first_offset: int
+    next_offset: int
+    epoch: int
+    event_rows: int
+    billed: int
+    duplicates: list[int]
+    dead_letters: list[int]
+    openings: dict[str, Opening]
+
+
+def rows_of(batch: Batch, record: BatchRecord) -> list[EventRow]:
+    """The rows of a billed batch: the same, whoever computes them and whenever."""
+    duplicates = set(record.duplicates)
+    remaining = {campaign_id: Remaining(opening) for campaign_id, opening in record.openings.items()}
+    rows: list[EventRow] = []
+    for position, event in zip(batch.positions, batch.events, strict=True):
+        if position in duplicates:
+            continue
+        left = remaining.get(event.campaign_id)
+        if left is not None:
+            billed, overdelivery = left.charge(event)
+        else:
+            billed, overdelivery = (event.cost, 0) if event.billable else (0, 0)
+        rows.append(_row(event, position, batch.partition, batch.incarnation, billed, overdelivery))
+    return rows
+
+
+def _row(
+    event: TrackingEvent, position: int, partition: int, incarnation: int, billed: int, overdelivery: int
+) -> EventRow:
+    return EventRow(
+        organization_id=event.organization_id,
+        campaign_id=event.campaign_id,
+        event_id=event.event_id,
+        type=event.type,
+        occurred_at=event.occurred_at,
+        received_at=event.received_at,
+        channel=event.channel,
+        placement=event.placement,
+        variant=event.variant,
+        country=event.country,
+        visitor_id=event.visitor_id,
+        customer_id=event.customer_id,
+        click_id=event.click_id,
+        url=event.url,
+        referrer=event.referrer,
+        user_agent=event.user_agent,
+        data=bytes(event.data).decode(),
+        currency=event.currency,
+        budget_version=event.budget_version,
+        billable=event.billable,
+        reason=event.reason or "",
+        bot=event.reason is Unbilled.BOT,
+        cost=billed + overdelivery,
+        billed=billed,
+        overdelivery=overdelivery,
+        revenue=event.revenue,
+        revenue_verified=event.revenue_verified,
+        incarnation=incarnation,
+        partition=partition,
+        log_offset=position >> INDEX_BITS,
+        event_index=position & ((1 << INDEX_BITS) - 1),
+    )

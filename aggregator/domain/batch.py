@@ -1,0 +1,136 @@
+"""From records of the log to a batch of events, with what can't be decoded set apart."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from uuid import UUID
+
+import msgspec
+
+from aggregator.domain.blocks import position
+from schemas.dead_letters import DeadLetter
+from schemas.events import INDEX_BITS, SCHEMA_NAME, TrackingEvent, decode_event, decode_events
+from schemas.topics import TRACKING_EVENTS
+
+WHOLE_RECORD = (1 << INDEX_BITS) - 1
+"""The index under which a dead letter that is a whole record stands in a batch."""
+
+_MAX_LINES = WHOLE_RECORD
+
+
+class LogRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record of `tracking-events`. `at` is its time in the log (epoch ms), `schema` its schema header."""
+
+    offset: int
+    at: int
+    schema: str | None
+    value: bytes
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Records `first_offset` (inclusive) to `next_offset` (exclusive) of a partition, decoded.
+
+    `positions` and `events` run in parallel, in the order of the log. `newest_at` is the newest time in the
+    log (epoch ms), `last_record_hash` tells the last record from another one at its offset.
+    """
+
+    partition: int
+    incarnation: int
+    first_offset: int
+    next_offset: int
+    positions: list[int]
+    events: list[TrackingEvent]
+    dead_letters: list[DeadLetter]
+    newest_at: int
+    last_record_hash: bytes
+
+
+def decode_batch(partition: int, incarnation: int, records: Sequence[LogRecord]) -> Batch:
+    """The batch of `records`, which are not empty and ascend by offset. Never raises on what they hold."""
+    positions: list[int] = []
+    events: list[TrackingEvent] = []
+    dead_letters: list[DeadLetter] = []
+    for record in records:
+        for index, event in _decode_record(record):
+            reason = event if isinstance(event, str) else _unusable(event)
+            if reason is not None:
+                dead_letters.append(_dead_letter(partition, incarnation, record, index, reason))
+            elif isinstance(event, TrackingEvent):
+                positions.append(position(record.offset, index))
+                events.append(event)
+    return Batch(
+        partition=partition,
+        incarnation=incarnation,
+        first_offset=records[0].offset,
+        next_offset=records[-1].offset + 1,
+        positions=positions,
+        events=events,
+        dead_letters=dead_letters,
+        newest_at=max(record.at for record in records),
+        last_record_hash=blake2b(records[-1].value, digest_size=16).digest(),
+    )
+
+
+def _decode_record(record: LogRecord) -> Sequence[tuple[int, TrackingEvent | str]]:
+    """(index, event) of each line, with a reason in the event's place where it is none."""
+    if record.schema is not None and record.schema != SCHEMA_NAME:
+        return [(WHOLE_RECORD, f"unknown schema {record.schema!r}")]
+    try:
+        events: Sequence[TrackingEvent | str] = decode_events(record.value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        events = [_decode_line(line) for line in _lines(record.value)]
+    if len(events) > _MAX_LINES:
+        return [(WHOLE_RECORD, f"a record of {len(events)} lines; {_MAX_LINES} are allowed")]
+    if not events:
+        return [(WHOLE_RECORD, "an empty record")]
+    return list(enumerate(events))
+
+
+def _lines(value: bytes) -> list[bytes]:
+    """The lines of a record as the decoder numbers them: blank ones have no index."""
+    return [line for line in value.split(b"\n") if line.strip()]
+
+
+def _decode_line(line: bytes) -> TrackingEvent | str:
+    try:
+        return decode_event(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return str(error)
+
+
+_known_uuids: set[str] = set()
+_MAX_KNOWN_UUIDS = 200_000
+
+
+def _unusable(event: TrackingEvent) -> str | None:
+    """Why an event that decodes can't be billed: its ids are not UUIDs in their canonical text."""
+    for name, text in (("campaignId", event.campaign_id), ("organizationId", event.organization_id)):
+        if text not in _known_uuids and not _learn_uuid(text):
+            return f"{name} is not a UUID in its canonical text"
+    return None
+
+
+def _learn_uuid(text: str) -> bool:
+    try:
+        canonical = str(UUID(text)) == text
+    except ValueError:
+        return False
+    if canonical:
+        if len(_known_uuids) >= _MAX_KNOWN_UUIDS:
+            _known_uuids.clear()
+        _known_uuids.add(text)
+    return canonical
+
+
+def _dead_letter(partition: int, incarnation: int, record: LogRecord, index: int, reason: str) -> DeadLetter:
+    whole = index == WHOLE_RECORD
+    value = record.value if whole else _lines(record.value)[index]
+    return DeadLetter(
+        topic=TRACKING_EVENTS,
+        incarnation=incarnation,
+        partition=partition,
+        offset=record.offset,
+        index=-1 if whole else index,
+        reason=reason,
+        at=record.at,
+        value=value,
+    )

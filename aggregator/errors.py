@@ -1,0 +1,25 @@
+"""What can go wrong in the aggregator, as one tree."""
+
+
+class AggregatorError(Exception):
+    """Any error of the aggregator."""
+
+
+class SettingsError(AggregatorError):
+    """A setting is missing or contradicts another; the sentence names its variable."""
+
+
+class FencedError(AggregatorError):
+    """Another process owns this partition now: this one must stop touching it."""
+
+
+class LogGapError(AggregatorError):
+    """The log does not go on where the ledger ended: records are missing. Never skipped over."""
+
+
+class StoreError(AggregatorError):
+    """ClickHouse refused a statement, or stored something else than what was sent."""
+
+
+class StoreUnavailable(AggregatorError):
+    """ClickHouse can't be reached or did not answer: whether the statement ran is unknown."""
