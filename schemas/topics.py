@@ -30,7 +30,8 @@ def topics(tracking_partitions: int) -> tuple[Topic, ...]:
         Topic(campaign_state.TOPIC, 4, _COMPACTED),
         Topic(access_keys.TOPIC, 1, _COMPACTED),
         Topic(budget_gates.TOPIC, 4, _COMPACTED),
-        Topic(campaign_activity.TOPIC, tracking_partitions, {"retention.ms": str(_DAY_MS)}),
+        # One partition: a campaign's events come from all partitions, and its windows need them in one place.
+        Topic(campaign_activity.TOPIC, 1, {"retention.ms": str(_DAY_MS)}),
         Topic(domain_events.TOPIC, 4, {"retention.ms": str(30 * _DAY_MS)}),
         Topic(dead_letters.TOPIC, 1, {"retention.ms": str(30 * _DAY_MS)}),
     )

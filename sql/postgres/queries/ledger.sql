@@ -146,7 +146,7 @@ ORDER BY block;
 SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
 FROM ledger.blocks
 WHERE partition = :partition AND incarnation = :incarnation
-  AND stored_at <= now() - :age_seconds * interval '1 second' AND verified_at IS NULL
+  AND stored_at <= now() - :age_seconds::float8 * interval '1 second' AND verified_at IS NULL
 ORDER BY block
 LIMIT :most;
 

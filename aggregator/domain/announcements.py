@@ -1,0 +1,61 @@
+"""What the world is told of a billed batch: gates to close, and each campaign's activity."""
+
+from collections.abc import Mapping, Sequence
+
+from aggregator.domain.batch import Batch
+from aggregator.domain.billing import Account, Delta
+from aggregator.domain.crossing import Crossing
+from schemas.budget_gates import BudgetGate
+from schemas.campaign_activity import Activity, BatchActivity
+from schemas.reasons import Threshold
+
+
+def gates_of(
+    crossings: Sequence[Crossing],
+    accounts: Mapping[str, Account],
+    crossed: Mapping[str, frozenset[Threshold]],
+) -> list[BudgetGate]:
+    """One gate a campaign, with all that its budget version has crossed by now."""
+    newest = {crossing.campaign_id: crossing for crossing in crossings}
+    gates = []
+    for campaign_id, last in newest.items():
+        account = accounts[campaign_id]
+        thresholds = crossed.get(campaign_id, frozenset()) | {
+            crossing.threshold for crossing in crossings if crossing.campaign_id == campaign_id
+        }
+        gates.append(
+            BudgetGate(
+                campaign_id=campaign_id,
+                organization_id=account.organization_id,
+                version=account.gate_version + 1,
+                budget_version=account.budget_version,
+                thresholds=tuple(t for t in Threshold if t in thresholds),
+                billed=last.billed,
+                at=last.received_at,
+                cause=last.cause,
+            )
+        )
+    return gates
+
+
+def activity_of(batch: Batch, deltas: Mapping[str, Delta]) -> BatchActivity:
+    """What the batch added to each campaign."""
+    return BatchActivity(
+        incarnation=batch.incarnation,
+        partition=batch.partition,
+        first_offset=batch.first_offset,
+        next_offset=batch.next_offset,
+        at=max((delta.last_received_at for delta in deltas.values()), default=0),
+        campaigns=tuple(
+            Activity(
+                campaign_id=delta.campaign_id,
+                organization_id=delta.organization_id,
+                impressions=delta.impressions,
+                clicks=delta.clicks,
+                conversions=delta.conversions,
+                billed=delta.billed,
+                revenue=delta.revenue,
+            )
+            for delta in deltas.values()
+        ),
+    )
