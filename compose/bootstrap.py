@@ -1,0 +1,53 @@
+"""What must be there before the services start: topics, tables, and an organization with its keys."""
+
+from pathlib import Path
+
+import asyncpg
+import clickhouse_connect
+import msgspec
+
+from compose import topics
+from compose.addresses import Addresses
+from compose.secrets import Secrets, save
+from compose.services import Settings, control_api_environment
+from sql.migrate import ClickHouseLayout, migrate_clickhouse, migrate_postgres
+
+
+class Bootstrapped(msgspec.Struct, frozen=True):
+    """The first organization's admin, and the secrets with its keys."""
+
+    admin_token: str
+    secrets: Secrets
+
+
+async def create_topics(addresses: Addresses) -> list[str]:
+    """Creates the missing topics; on a cluster that is not ours with three replicas."""
+    return await topics.ensure_topics(addresses.kafka, replication=1 if addresses.embedded_kafka else 3)
+
+
+async def migrate(addresses: Addresses) -> list[str]:
+    """Applies the pending migrations of Postgres and ClickHouse; returns their names."""
+    connection = await asyncpg.connect(addresses.postgres, timeout=10)
+    try:
+        applied = await migrate_postgres(connection)
+    finally:
+        await connection.close()
+    client = await clickhouse_connect.get_async_client(dsn=addresses.clickhouse)
+    try:
+        return applied + await migrate_clickhouse(client, ClickHouseLayout())
+    finally:
+        await client.close()
+
+
+async def bootstrap(settings: Settings, secrets_file: Path) -> Bootstrapped:
+    """Makes the organization, its admin and its two keys, or finds those of an earlier start.
+
+    The clear text of the keys is nowhere else than in the stack's own state.
+    """
+    from control_api import bootstrap as control  # noqa: PLC0415 - only a full stack needs the services
+    from control_api.settings import load  # noqa: PLC0415
+
+    made = await control.bootstrap(load(control_api_environment(settings)))
+    kept = msgspec.structs.replace(settings.secrets, write_key=made.write_key, server_key=made.server_key)
+    save(secrets_file, kept)
+    return Bootstrapped(made.admin_token, kept)

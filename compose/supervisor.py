@@ -1,0 +1,114 @@
+"""Starts processes in order, starts again what dies, and stops all in the opposite order."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from compose.errors import NotReadyError
+from compose.process import Process, ProcessSpec
+
+log = structlog.get_logger(__name__)
+
+_POLL_S = 0.05
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 15.0
+_STEADY_S = 20.0
+"""A process that has run this long has started well: the next restart waits the first pause again."""
+
+
+class Supervisor:
+    """Runs groups of processes. `changed` is called with every change of the pids, at most one at a time.
+
+    Groups are started one after the other, the processes of a group at the same time, and stopped from the
+    last group to the first.
+    """
+
+    def __init__(self, logs: Path, changed: Callable[[list[Process]], None]) -> None:
+        self._logs = logs
+        self._changed = changed
+        self._running: dict[int, Process] = {}
+        self._groups: list[list[asyncio.Task[None]]] = []
+        self._next = 0
+        self._stopping = False
+
+    @property
+    def processes(self) -> list[Process]:
+        """Those that run now."""
+        return list(self._running.values())
+
+    async def start(self, specs: Sequence[ProcessSpec]) -> None:
+        """Starts a group and returns when all of it is ready.
+
+        Raises NotReadyError when one ends, or isn't ready within its bound; stop() is then the caller's.
+        """
+        self._logs.mkdir(parents=True, exist_ok=True)
+        slots = [(self._next + i, spec) for i, spec in enumerate(specs)]
+        self._next += len(specs)
+        group: list[asyncio.Task[None]] = []
+        self._groups.append(group)
+        started = await asyncio.gather(*(self._launch(slot, spec) for slot, spec in slots))
+        for slot, process in zip((slot for slot, _ in slots), started, strict=True):
+            group.append(asyncio.create_task(self._keep_running(slot, process), name=process.spec.log))
+        waits = [asyncio.create_task(self._until_ready(process)) for process in started]
+        try:
+            await asyncio.gather(*waits)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def stop(self) -> None:
+        """Stops all, the last group first, the processes of a group at the same time."""
+        self._stopping = True
+        for group in reversed(self._groups):
+            members = {task.get_name() for task in group}
+            for task in group:
+                task.cancel()
+            await asyncio.gather(*group, return_exceptions=True)
+            await asyncio.gather(*(p.stop() for p in self.processes if p.spec.log in members))
+            self._running = {s: p for s, p in self._running.items() if p.spec.log not in members}
+        self._changed(self.processes)
+
+    async def _launch(self, slot: int, spec: ProcessSpec) -> Process:
+        process = await Process.start(spec, self._logs)
+        self._running[slot] = process
+        self._changed(self.processes)
+        return process
+
+    async def _until_ready(self, process: Process) -> None:
+        spec = process.spec
+        deadline = time.monotonic() + spec.ready_within_s
+        while not await spec.is_ready():
+            where = f"its log is {self._logs / spec.log}.log"
+            if process.exit_code is not None:
+                raise NotReadyError(
+                    f"{spec.log} ended with code {process.exit_code} while it started; {where}"
+                    f"{_last_lines(self._logs / f'{spec.log}.log')}"
+                )
+            if time.monotonic() > deadline:
+                raise NotReadyError(f"{spec.log} was not ready within {spec.ready_within_s:.0f} s; {where}")
+            await asyncio.sleep(_POLL_S)
+
+    async def _keep_running(self, slot: int, process: Process) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            started = time.monotonic()
+            code = await process.ended()
+            if self._stopping:
+                return
+            if time.monotonic() - started > _STEADY_S:
+                pause = _FIRST_PAUSE_S
+            log.warning("process ended, starting it again", name=process.spec.log, code=code, pause_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+            process = await self._launch(slot, process.spec)
+
+
+def _last_lines(file: Path, count: int = 5) -> str:
+    try:
+        lines = file.read_text(errors="replace").splitlines()[-count:]
+    except FileNotFoundError:
+        return ""
+    return "".join(f"\n    {line}" for line in lines)

@@ -1,0 +1,100 @@
+"""Creates the topics, and says where existing ones differ from what the code needs."""
+
+import asyncio
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from compose.errors import ComposeError
+from schemas.topics import Topic, topics
+
+EMBEDDED_PARTITIONS = 4
+"""Of `tracking-events` on one machine; fixed for the life of the topic."""
+
+
+async def ensure_topics(
+    bootstrap: str, replication: int = 1, partitions: int = EMBEDDED_PARTITIONS
+) -> list[str]:
+    """Creates what is missing and sets the configuration of what is there; returns the names created.
+
+    Raises ComposeError when `tracking-events` (or another) has another number of partitions.
+    """
+    wanted = topics(partitions)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        existing = set(await admin.list_topics())
+        missing = [topic for topic in wanted if topic.name not in existing]
+        await _create(admin, missing, replication)
+        present = [topic for topic in wanted if topic.name in existing]
+        await _require_partitions(admin, present)
+        if present and (differing := await _differing(admin, present)):
+            await _alter(admin, [topic for topic in present if topic.name in differing])
+        return [topic.name for topic in missing]
+    finally:
+        await admin.close()
+
+
+async def differences(bootstrap: str, partitions: int | None = None) -> list[str]:
+    """What is not as the code needs it, a sentence each; with partitions None any number will do."""
+    wanted = topics(partitions or EMBEDDED_PARTITIONS)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        existing = set(await admin.list_topics())
+        found = [f"topic {topic.name} is missing" for topic in wanted if topic.name not in existing]
+        present = [topic for topic in wanted if topic.name in existing]
+        for name, keys in (await _differing(admin, present)).items():
+            found.append(f"topic {name} has another {', '.join(keys)}")
+        return found
+    finally:
+        await admin.close()
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:
+    if not missing:
+        return
+    answer = await admin.create_topics(
+        [NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config) for topic in missing]
+    )
+    for name, code, *rest in answer.topic_errors:
+        if code not in {0, TopicAlreadyExistsError.errno}:
+            raise ComposeError(f"topic {name} could not be created: {for_code(code).__name__} {rest}")
+
+
+async def _require_partitions(admin: AIOKafkaAdminClient, present: list[Topic]) -> None:
+    described = await admin.describe_topics([topic.name for topic in present]) if present else []
+    counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
+    for topic in present:
+        if counts.get(topic.name, topic.partitions) != topic.partitions:
+            raise ComposeError(
+                f"topic {topic.name} has {counts[topic.name]} partitions, the settings say {topic.partitions}: "
+                "their number is fixed for the topic's life."
+            )
+
+
+async def _differing(admin: AIOKafkaAdminClient, present: list[Topic]) -> dict[str, list[str]]:
+    """By topic, the names of the settings that differ."""
+    if not present:
+        return {}
+    answers = await admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in present]
+    )
+    actual = {
+        name: {entry[0]: entry[1] for entry in entries}
+        for answer in answers
+        for (_, _, _, name, entries) in answer.resources
+    }
+    found = {
+        topic.name: [key for key, value in topic.config.items() if actual[topic.name].get(key) != value]
+        for topic in present
+    }
+    return {name: keys for name, keys in found.items() if keys}
+
+
+async def _alter(admin: AIOKafkaAdminClient, differing: list[Topic]) -> None:
+    resources = [
+        ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=topic.config) for topic in differing
+    ]
+    await asyncio.wait_for(admin.alter_configs(resources), 30)
