@@ -63,4 +63,6 @@ ENGINE = ${merge_tree}
 PARTITION BY toYYYYMM(received_at)
 ORDER BY (campaign_id, type, occurred_at)
 TTL toDateTime(received_at) + INTERVAL ${retention_months} MONTH
-SETTINGS non_replicated_deduplication_window = 10000;
+-- Both fsyncs, because a block that is marked stored must outlive a power cut.
+SETTINGS non_replicated_deduplication_window = 10000,
+         fsync_after_insert = 1, fsync_part_directory = 1;

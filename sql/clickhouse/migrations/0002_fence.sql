@@ -7,4 +7,5 @@ CREATE TABLE fence
     at        DateTime64(3, 'UTC') DEFAULT now64(3)
 )
 ENGINE = ${merge_tree}
-ORDER BY (partition, epoch);
+ORDER BY (partition, epoch)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
