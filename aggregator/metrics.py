@@ -1,0 +1,22 @@
+"""Every metric of the aggregator, with its meaning."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+events_billed = Counter("flightline_events_billed_total", "Events counted in the ledger", ["partition"])
+duplicates = Counter("flightline_duplicates_total", "Events dropped because they were counted", ["partition"])
+dead_letters = Counter("flightline_dead_letters_total", "Records and lines that are no events", ["partition"])
+crossings = Counter("flightline_budget_crossings_total", "Budget thresholds crossed")
+billed_offset = Gauge("flightline_billed_offset", "Next offset to bill", ["partition"])
+stored_offset = Gauge("flightline_stored_offset", "Everything below is in ClickHouse", ["partition"])
+pending_rows = Gauge("flightline_pending_rows", "Rows billed and kept in memory until they are stored")
+bill_seconds = Histogram("flightline_bill_seconds", "Duration of a billing transaction, with its retries")
+store_seconds = Histogram("flightline_store_seconds", "Duration of storing a block, with its retries")
+bill_retries = Counter("flightline_bill_retries_total", "Billing transactions tried again")
+store_retries = Counter("flightline_store_retries_total", "Inserts into ClickHouse tried again")
+blocks_stored = Counter("flightline_blocks_stored_total", "Blocks stored in ClickHouse")
+blocks_recovered = Counter(
+    "flightline_blocks_recovered_total", "Blocks billed by another owner and stored here from the log"
+)
+blocks_repaired = Counter("flightline_blocks_repaired_total", "Blocks that ClickHouse held wrongly, mended")
+blocks_verified = Counter("flightline_blocks_verified_total", "Blocks found exact in ClickHouse")
+partitions_owned = Gauge("flightline_partitions_owned", "Partitions of tracking-events owned here")

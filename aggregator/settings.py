@@ -1,0 +1,89 @@
+"""The aggregator's settings, read once from the environment."""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from aggregator.errors import SettingsError
+
+_MIB = 1024 * 1024
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the aggregator needs to know. Each field stands with its variable in `load`."""
+
+    kafka: str
+    postgres: str
+    clickhouse: str
+    state: Path
+    owner: str
+    """Names this process in the ledger; a new one at each start, so that each start has its own epoch."""
+    metrics_bind: str = "127.0.0.1:0"
+    group: str = "flightline-aggregator"
+    bill_linger_seconds: float = 0.1
+    bill_max_bytes: int = 4 * _MIB
+    store_linger_seconds: float = 0.5
+    store_max_rows: int = 50_000
+    pending_max_rows: int = 400_000
+    verify_after_seconds: float = 60.0
+    seen_window_seconds: int = 24 * 3600
+    session_timeout_seconds: float = 6.0
+    postgres_connections: int = 10
+    log_level: str = "info"
+
+
+_REQUIRED = {
+    "kafka": "FLIGHTLINE_KAFKA",
+    "postgres": "FLIGHTLINE_POSTGRES",
+    "clickhouse": "FLIGHTLINE_CLICKHOUSE",
+    "state": "FLIGHTLINE_STATE",
+}
+_OPTIONAL = {
+    "metrics_bind": "FLIGHTLINE_METRICS_BIND",
+    "group": "FLIGHTLINE_AGGREGATOR_GROUP",
+    "bill_linger_seconds": "FLIGHTLINE_BILL_LINGER_SECONDS",
+    "bill_max_bytes": "FLIGHTLINE_BILL_MAX_BYTES",
+    "store_linger_seconds": "FLIGHTLINE_STORE_LINGER_SECONDS",
+    "store_max_rows": "FLIGHTLINE_STORE_MAX_ROWS",
+    "pending_max_rows": "FLIGHTLINE_PENDING_MAX_ROWS",
+    "verify_after_seconds": "FLIGHTLINE_VERIFY_AFTER_SECONDS",
+    "seen_window_seconds": "FLIGHTLINE_SEEN_WINDOW_SECONDS",
+    "session_timeout_seconds": "FLIGHTLINE_SESSION_TIMEOUT_SECONDS",
+    "postgres_connections": "FLIGHTLINE_POSTGRES_CONNECTIONS",
+    "log_level": "FLIGHTLINE_LOG_LEVEL",
+}
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this environment. SettingsError names the variable that is missing or wrong."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, object] = {"owner": f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"}
+    for field, variable in _REQUIRED.items():
+        if not environ.get(variable):
+            raise SettingsError(f"{variable} is not set")
+        values[field] = environ[variable]
+    for field, variable in _OPTIONAL.items():
+        if environ.get(variable):
+            values[field] = environ[variable]
+    try:
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise SettingsError(_name_variable(str(error))) from None
+    if settings.pending_max_rows < settings.store_max_rows:
+        raise SettingsError("FLIGHTLINE_PENDING_MAX_ROWS must not be below FLIGHTLINE_STORE_MAX_ROWS")
+    return settings
+
+
+def _path(kind: type, value: object) -> object:
+    return kind(value) if kind is Path or issubclass(kind, Path) else value
+
+
+def _name_variable(message: str) -> str:
+    """msgspec names the field (`at $.store_max_rows`); an operator knows the variable."""
+    for field, variable in {**_REQUIRED, **_OPTIONAL}.items():
+        if f"$.{field}`" in message:
+            return f"{variable}: {message.split(' - ')[0]}"
+    return message

@@ -1,0 +1,145 @@
+"""Bills the records of one partition, in order, each exactly once."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
+
+from aggregator import metrics
+from aggregator.dead_letters import DeadLetters
+from aggregator.domain.batch import Batch, LogRecord, decode_batch
+from aggregator.domain.rows import BatchRecord
+from aggregator.errors import FencedError, LogGapError
+from aggregator.ledger import RETRYABLE, Claim, Ledger
+from aggregator.retry import tries
+from aggregator.seen_ids import SeenIds, key_of
+from aggregator.store import PartitionStore
+
+log = structlog.get_logger(__name__)
+
+
+class PartitionSettler:
+    """Decode, drop duplicates, bill, hand over to be stored: in this order, for one claimed partition.
+
+    `settle` is given records from any offset at or below the ledger's; those that are billed are skipped, so
+    what a consumer delivers again after a rebalance does no harm. A gap is never skipped: LogGapError.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        ledger: Ledger,
+        seen: SeenIds,
+        dead_letters: DeadLetters,
+        store: PartitionStore,
+        *,
+        max_bytes: int,
+        on_crossing: Callable[[], None],
+    ) -> None:
+        self.claim = claim
+        self.next_offset = claim.next_offset
+        self.seen = seen
+        self.store = store
+        self._ledger = ledger
+        self._dead_letters = dead_letters
+        self._max_bytes = max_bytes
+        self._on_crossing = on_crossing
+        self._label = str(claim.partition)
+        self._lock = asyncio.Lock()
+
+    async def settle(self, records: Sequence[LogRecord]) -> None:
+        """Returns when all records are billed. FencedError when another process owns the partition."""
+        async with self._lock:
+            todo = [record for record in records if record.offset >= self.next_offset]
+            self._require_contiguous(todo)
+            for chunk in chunks(todo, self._max_bytes):
+                await self._settle(chunk)
+
+    async def quiesce(self) -> None:
+        """Returns when no batch is being billed."""
+        async with self._lock:
+            return
+
+    async def _settle(self, records: Sequence[LogRecord]) -> None:
+        batch = decode_batch(self.claim.partition, self.claim.incarnation, records)
+        if batch.dead_letters:
+            await self._publish_dead_letters(batch)
+        keys = [key_of(event.organization_id, event.event_id) for event in batch.events]
+        duplicates = self.seen.mark(keys, batch.positions, batch.newest_at)
+        started = time.perf_counter()
+        record = await self._bill(batch, duplicates)
+        self.next_offset = batch.next_offset
+        self.store.add(batch, record)
+        metrics.bill_seconds.observe(time.perf_counter() - started)
+        metrics.events_billed.labels(self._label).inc(record.event_rows)
+        metrics.duplicates.labels(self._label).inc(len(duplicates))
+        metrics.billed_offset.labels(self._label).set(self.next_offset)
+
+    async def _bill(self, batch: Batch, duplicates: Sequence[int]) -> BatchRecord:
+        """Tries until the batch is known to be billed. A lost connection leaves the outcome unknown, so each
+        further try asks the ledger first."""
+        async for number in tries():
+            try:
+                if number and (record := await self._ledger.find_batch(batch, self.claim.epoch)):
+                    return record
+                record, crossings = await self._ledger.bill(self.claim, batch, duplicates)
+            except RETRYABLE as error:
+                metrics.bill_retries.inc()
+                log.warning(
+                    "settle.ledger_unavailable",
+                    partition=self.claim.partition,
+                    tries=number + 1,
+                    error=f"{type(error).__name__}: {error}",
+                )
+            except FencedError:
+                # The try before may have been committed after it was looked for.
+                record_or_none = await self._ledger.find_batch(batch, self.claim.epoch) if number else None
+                if record_or_none is None:
+                    raise
+                return record_or_none
+            else:
+                if crossings:
+                    metrics.crossings.inc(crossings)
+                self._on_crossing()
+                return record
+        raise AssertionError("tries() never ends")
+
+    async def _publish_dead_letters(self, batch: Batch) -> None:
+        async for number in tries():
+            try:
+                await self._dead_letters.send(batch.dead_letters)
+            except Exception as error:  # noqa: BLE001  whatever Kafka's client raises: nothing is billed before
+                log.warning("settle.dead_letters_unsent", tries=number + 1, error=str(error))
+            else:
+                metrics.dead_letters.labels(self._label).inc(len(batch.dead_letters))
+                log.warning(
+                    "settle.dead_letters",
+                    partition=batch.partition,
+                    count=len(batch.dead_letters),
+                    first_offset=batch.dead_letters[0].offset,
+                    reason=batch.dead_letters[0].reason,
+                )
+                return
+
+    def _require_contiguous(self, records: Sequence[LogRecord]) -> None:
+        expected = self.next_offset
+        for record in records:
+            if record.offset != expected:
+                raise LogGapError(
+                    f"partition {self.claim.partition}: the ledger goes on at {expected}, "
+                    f"the log at {record.offset}"
+                )
+            expected += 1
+
+
+def chunks(records: Sequence[LogRecord], max_bytes: int) -> Iterator[Sequence[LogRecord]]:
+    """`records` in runs of about `max_bytes`, so that one transaction stays short."""
+    start, size = 0, 0
+    for index, record in enumerate(records):
+        size += len(record.value)
+        if size >= max_bytes:
+            yield records[start : index + 1]
+            start, size = index + 1, 0
+    if start < len(records):
+        yield records[start:]
