@@ -44,8 +44,9 @@ async def bootstrap(settings: Settings, secrets_file: Path) -> Bootstrapped:
 
     The clear text of the keys is nowhere else than in the stack's own state.
     """
-    from control_api import bootstrap as control  # noqa: PLC0415 - only a full stack needs the services
     from control_api.settings import load  # noqa: PLC0415
+
+    from control_api import bootstrap as control  # noqa: PLC0415 - only a full stack needs the services
 
     made = await control.bootstrap(load(control_api_environment(settings)))
     kept = msgspec.structs.replace(settings.secrets, write_key=made.write_key, server_key=made.server_key)

@@ -19,7 +19,7 @@ from compose.engines import clickhouse, kafka, postgres
 from compose.errors import StateInUseError
 from compose.layout import Ports, State, require_free
 from compose.process import Process, ProcessSpec, end_leftovers
-from compose.secrets import Secrets, load_or_make, write_private
+from compose.secrets import load_or_make, write_private
 from compose.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)

@@ -1,6 +1,5 @@
 """ClickHouse: chdb in a process of its own, behind the gateway."""
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -42,5 +41,5 @@ async def responds(address: str) -> bool:
             session.get(address) as answer,
         ):
             return answer.status == 200  # noqa: PLR2004 - the status itself
-    except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+    except (TimeoutError, aiohttp.ClientError, OSError):
         return False

@@ -105,7 +105,7 @@ def _initdb(data: Path, owner: int | None, password: str) -> None:
     fresh.mkdir(mode=0o700)
     if owner is not None:
         os.chown(fresh, owner, owner)
-    with tempfile.NamedTemporaryFile("w", dir="/tmp", suffix=".pw") as secret:  # noqa: S108 - the server's user must reach it
+    with tempfile.NamedTemporaryFile("w", dir="/tmp", suffix=".pw") as secret:
         secret.write(password)
         secret.flush()
         if owner is not None:

@@ -1,0 +1,42 @@
+"""Fixtures over the real engines. `engines`: Kafka, Postgres, ClickHouse; `stack`: the services as well."""
+
+from collections.abc import Iterator
+
+import pytest
+import pytest_asyncio
+
+from compose.topics import ensure_topics
+from tests.running import RunningStack, running_stack
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """One set of engines for the whole session; take fresh databases in it."""
+    with running_stack(tmp_path_factory.mktemp("engines") / "state", "--only-engines") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """A full `flightline up` for the whole session; make campaigns of your own in it, stop nothing."""
+    with running_stack(tmp_path_factory.mktemp("stack") / "state") as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kafka(engines: RunningStack) -> str:
+    """The address of a broker that has all topics. They are shared: read what your own test wrote."""
+    await ensure_topics(engines.ready.kafka)
+    return engines.ready.kafka
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def postgres_dsn(engines: RunningStack) -> str:
+    """A migrated database of this test module's own."""
+    return await engines.fresh_postgres()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def clickhouse_url(engines: RunningStack) -> str:
+    """A migrated ClickHouse database of this test module's own."""
+    return await engines.fresh_clickhouse()

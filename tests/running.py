@@ -1,0 +1,158 @@
+"""Starts real stacks for tests, and makes databases in them that no other test module uses."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+import clickhouse_connect
+import msgspec
+
+from compose.layout import HOST, is_free
+from compose.process import die_with_parent
+from sql.migrate import ClickHouseLayout, migrate_clickhouse, migrate_postgres
+
+_PORTS = 32
+_START_WITHIN_S = 120
+_STOP_WITHIN_S = 60
+
+
+class ReadyFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What `flightline up` says in its ready file."""
+
+    ingest: str
+    control_api: str
+    grpc: str
+    clickhouse: str
+    postgres: str
+    kafka: str
+    admin_token: str
+    write_key: str
+    server_key: str
+    processes: dict[str, list[int]]
+
+
+class RunningStack:
+    """A `flightline up` that this test session started."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", state: Path, ready_file: Path, output: Path
+    ) -> None:
+        self.process = process
+        self.state = state
+        self.ready_file = ready_file
+        self._output = output
+
+    @property
+    def ready(self) -> ReadyFile:
+        """Read anew each time: it changes when a process is started again."""
+        return msgspec.json.decode(self.ready_file.read_bytes(), type=ReadyFile)
+
+    @property
+    def output(self) -> str:
+        """What the command printed until now."""
+        return self._output.read_text(errors="replace")
+
+    def log(self, name: str) -> str:
+        """The log of one process, such as `ingest-0`."""
+        return (self.state / "logs" / f"{name}.log").read_text(errors="replace")
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """As Ctrl-C does; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(_STOP_WITHIN_S)
+
+    async def fresh_postgres(self, *, migrated: bool = True) -> str:
+        """The address of a new database."""
+        name = f"t{uuid.uuid4().hex[:12]}"
+        server = self.ready.postgres
+        connection = await asyncpg.connect(server)
+        await connection.execute(f'CREATE DATABASE "{name}"')
+        await connection.close()
+        address = f"{server.rpartition('/')[0]}/{name}"
+        if migrated:
+            connection = await asyncpg.connect(address)
+            await migrate_postgres(connection)
+            await connection.close()
+        return address
+
+    async def fresh_clickhouse(self, *, migrated: bool = True) -> str:
+        """The address of a new database."""
+        name = f"t{uuid.uuid4().hex[:12]}"
+        server = self.ready.clickhouse
+        client = await clickhouse_connect.get_async_client(dsn=server)
+        await client.command(f"CREATE DATABASE {name}")
+        await client.close()
+        address = f"{server.rpartition('/')[0]}/{name}"
+        if migrated:
+            client = await clickhouse_connect.get_async_client(dsn=address)
+            await migrate_clickhouse(client, ClickHouseLayout())
+            await client.close()
+        return address
+
+
+def free_port_base() -> int:
+    """The first of a run of free ports, below those that the kernel gives to clients."""
+    for _ in range(200):
+        base = random.randrange(22_000, 32_000, _PORTS)  # noqa: S311 - no secret
+        if all(is_free(base + offset) for offset in range(_PORTS)):
+            return base
+    raise AssertionError(f"no {_PORTS} free ports in a row on {HOST}")
+
+
+@contextmanager
+def running_stack(
+    state: Path, *arguments: str, port_base: int | None = None, env: dict[str, str] | None = None
+) -> Iterator[RunningStack]:
+    """`flightline up` on this state; stopped, with all of its processes, at the end of the block."""
+    state.parent.mkdir(parents=True, exist_ok=True)
+    ready_file = state.with_name(f"{state.name}.ready.json")
+    output = state.with_name(f"{state.name}.output")
+    command = [sys.executable, "-m", "compose.cli", "up", "--state", str(state)]
+    command += [
+        "--port-base",
+        str(port_base or free_port_base()),
+        "--ready-file",
+        str(ready_file),
+        *arguments,
+    ]
+    with output.open("ab") as out:
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            preexec_fn=die_with_parent(signal.SIGTERM, os.getpid()),
+        )
+    stack = RunningStack(process, state, ready_file, output)
+    try:
+        until(lambda: ready_file.exists() or process.poll() is not None, _START_WITHIN_S, "ready file")
+        assert process.poll() is None, f"`up` ended with {process.returncode}:\n{stack.output}"
+        yield stack
+    finally:
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_WITHIN_S)
+    if process.poll() is None:
+        process.kill()
+        process.wait(10)
+
+
+def until(condition: Callable[[], object], within_s: float, what: str) -> None:
+    """Polls until the condition holds; fails the test when it does not in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {within_s:.0f} s"
+        time.sleep(0.05)
