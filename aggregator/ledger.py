@@ -173,19 +173,29 @@ class Ledger:
             )
         _require_owner(changed, block.partition, block.epoch)
 
-    async def mark_stored(self, block: Block, *, verified: bool) -> None:
-        """Says that ClickHouse has the block, and whether that was checked after the insert."""
+    async def mark_stored(self, block: Block, owner_epoch: int, *, verified: bool) -> None:
+        """Says that ClickHouse has the block, and whether that was checked after the insert.
+
+        FencedError when `owner_epoch` does not own the partition any more.
+        """
         async with self._pool.acquire() as connection:
             changed = await self._sql.mark_stored(
                 connection,
                 partition=block.partition,
                 incarnation=block.incarnation,
                 block=block.block,
-                epoch=block.epoch,
-                attempt=block.attempt,
+                owner_epoch=owner_epoch,
                 verified=verified,
             )
-        _require_owner(changed, block.partition, block.epoch)
+        _require_owner(changed, block.partition, owner_epoch)
+
+    async def find_block(self, block: Block) -> Block | None:
+        """The block as the ledger has it, if it has been fixed."""
+        async with self._pool.acquire() as connection:
+            row = await self._sql.find_block(
+                connection, partition=block.partition, incarnation=block.incarnation, block=block.block
+            )
+        return Block(**dict(row)) if row else None
 
     async def mark_verified(self, block: Block) -> None:
         """Says that ClickHouse was seen to hold exactly the block."""

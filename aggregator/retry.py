@@ -8,9 +8,7 @@ _FIRST_SECONDS = 0.05
 _LONGEST_SECONDS = 5.0
 
 
-async def tries(
-    first: float = _FIRST_SECONDS, longest: float = _LONGEST_SECONDS
-) -> AsyncIterator[int]:
+async def tries(first: float = _FIRST_SECONDS, longest: float = _LONGEST_SECONDS) -> AsyncIterator[int]:
     """Yields 0 at once, then 1, 2, … for ever, each after a pause twice as long, with jitter."""
     pause = first
     number = 0

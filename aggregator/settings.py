@@ -85,5 +85,5 @@ def _name_variable(message: str) -> str:
     """msgspec names the field (`at $.store_max_rows`); an operator knows the variable."""
     for field, variable in {**_REQUIRED, **_OPTIONAL}.items():
         if f"$.{field}`" in message:
-            return f"{variable}: {message.split(' - ')[0]}"
+            return f"{variable}: {message.split(' - ', maxsplit=1)[0]}"
     return message

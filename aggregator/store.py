@@ -29,6 +29,8 @@ _TRANSIENT = (StoreUnavailable, *RETRYABLE)
 _MAX_BATCHES = 1_000
 _VERIFY_EVERY_SECONDS = 5.0
 _VERIFY_MOST = 200
+_CLOCK_SECONDS = 3
+"""ClickHouse tells its start exact to a second or two."""
 
 
 class RowBudget:
@@ -132,7 +134,7 @@ class PartitionStore:
             await asyncio.sleep(min(_VERIFY_EVERY_SECONDS, self._limits.verify_after_seconds))
             try:
                 now_started_at = await self._events.started_at()
-                restarted = started_at is not None and now_started_at != started_at
+                restarted = started_at is not None and now_started_at > started_at + _CLOCK_SECONDS
                 started_at = now_started_at
                 age = timedelta(seconds=0 if restarted else self._limits.verify_after_seconds)
                 for block in await self._ledger.blocks_not_verified(self._claim, age, _VERIFY_MOST):
@@ -226,8 +228,7 @@ class PartitionStore:
         try:
             await self._ledger.fix_block(block)
         except FencedError:
-            fixed = await self._ledger.blocks_not_stored(self._claim)
-            if block not in fixed:
+            if await self._ledger.find_block(block) != block:
                 raise
 
     async def _store(self, block: Block, rows: Sequence[EventRow], *, known: bool) -> None:
@@ -242,30 +243,25 @@ class PartitionStore:
             try:
                 if known and number == 0:
                     await self._events.insert(block, rows)
-                    await self._ledger.mark_stored(block, verified=False)
-                elif (await self._events.verify(block)).exact:
-                    await self._ledger.mark_stored(block, verified=True)
-                else:
-                    block = await self._mend(block, rows)
-            except _TRANSIENT as error:
+                    await self._ledger.mark_stored(block, self._claim.epoch, verified=False)
+                    break
+                if (await self._events.verify(block)).exact:
+                    await self._ledger.mark_stored(block, self._claim.epoch, verified=True)
+                    break
+                block = msgspec.structs.replace(block, epoch=self._claim.epoch, attempt=block.attempt + 1)
+                await self._insert_again(block, rows)
+            except (*_TRANSIENT, StoreError) as error:
                 metrics.store_retries.inc()
                 self._waiting("insert", number, error)
-            else:
-                break
         metrics.blocks_stored.inc()
         metrics.store_seconds.observe(time.perf_counter() - started)
 
-    async def _mend(self, block: Block, rows: Sequence[EventRow]) -> Block:
-        attempt = msgspec.structs.replace(block, epoch=self._claim.epoch, attempt=block.attempt + 1)
-        await self._ledger.new_attempt(attempt)
-        await self._events.repair(attempt)
-        await self._events.insert(attempt, rows)
-        verdict = await self._events.verify(attempt)
-        if not verdict.exact:
-            raise StoreUnavailable(f"block {attempt.block} of partition {attempt.partition} is not exact yet")
-        await self._ledger.mark_stored(attempt, verified=True)
+    async def _insert_again(self, block: Block, rows: Sequence[EventRow]) -> None:
+        """Replaces what lower attempts left; the next look at ClickHouse says whether it is exact now."""
+        await self._ledger.new_attempt(block)
+        await self._events.repair(block)
+        await self._events.insert(block, rows)
         metrics.blocks_repaired.inc()
-        return attempt
 
     async def _rows_again(self, block: Block) -> list[EventRow]:
         """The rows of a block from the log and the ledger."""

@@ -125,14 +125,21 @@ WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = 
   AND (b.epoch, b.attempt) < (:epoch::bigint, :attempt::integer);
 
 -- name: mark_stored!
-UPDATE ledger.blocks
+-- By the partition's present owner only, whichever attempt it was that ClickHouse holds.
+UPDATE ledger.blocks b
 SET stored_at = now(), verified_at = CASE WHEN :verified::boolean THEN now() END
-WHERE partition = :partition AND incarnation = :incarnation AND block = :block
-  AND epoch = :epoch AND attempt = :attempt;
+FROM ledger.partitions p
+WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = :owner_epoch
+  AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block;
 
 -- name: mark_verified!
 UPDATE ledger.blocks
 SET verified_at = now()
+WHERE partition = :partition AND incarnation = :incarnation AND block = :block;
+
+-- name: find_block^
+SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
+FROM ledger.blocks
 WHERE partition = :partition AND incarnation = :incarnation AND block = :block;
 
 -- name: blocks_not_stored

@@ -1,0 +1,121 @@
+"""Faust: group membership, the worker's life, and the agent that hands records to the settlement.
+
+The ledger says where a partition goes on, not Kafka: `seek_to_committed` is what Faust calls after every
+rebalance, for all assigned partitions, while they are paused. Offsets that Faust commits are for lag displays.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import faust
+import structlog
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from aggregator.domain.batch import LogRecord
+from aggregator.log_reader import log_record
+from aggregator.settings import Settings
+from aggregator.settlement import Settlement
+from schemas.topics import TRACKING_EVENTS
+
+log = structlog.get_logger(__name__)
+
+_TAKE = 200
+"""Records a take at most. The stream's buffer must be larger, or throughput falls sevenfold."""
+
+
+class LedgerConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has no types
+    """A consumer whose `tracking-events` partitions start where the ledger says."""
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        committed = dict(await super().seek_to_committed())
+        partitions = [tp.partition for tp in self.assignment() if tp.topic == TRACKING_EVENTS]
+        offsets = await self.app.settlement.assign(partitions)
+        ledger = {TP(TRACKING_EVENTS, partition): offset for partition, offset in offsets.items()}
+        await self.seek_wait(ledger)
+        return {**committed, **ledger}
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super().on_partitions_revoked(revoked)
+        await self.app.settlement.quiesce()
+
+
+class _Transport(driver.Transport):  # type: ignore[misc]  # Faust has no types
+    Consumer = LedgerConsumer
+
+
+class Lifecycle(Protocol):
+    """What lives as long as the worker does."""
+
+    async def start(self) -> None:
+        """Called before the consumer joins its group."""
+
+    async def stop(self) -> None:
+        """Called when the consumer has stopped."""
+
+
+class AggregatorApp(faust.App):  # type: ignore[misc]  # Faust has no types
+    """The Faust app. `lifecycle.start` sets `settlement` before the consumer starts."""
+
+    settlement: Settlement
+    lifecycle: Lifecycle
+
+    async def on_first_start(self) -> None:
+        await super().on_first_start()
+        await self.lifecycle.start()
+
+    async def on_shutdown(self) -> None:
+        await super().on_shutdown()
+        await self.lifecycle.stop()
+
+    def _new_transport(self) -> _Transport:
+        return _Transport(self.conf.broker_consumer, self)
+
+
+def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
+    """The app with the settle agent. The settings are those that the spikes measured to be safe."""
+    app = AggregatorApp(
+        settings.group,
+        broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
+        store="memory://",
+        datadir=str(settings.state / "faust"),
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        table_standby_replicas=0,
+        consumer_auto_offset_reset="earliest",
+        stream_buffer_maxsize=4 * _TAKE,
+        broker_session_timeout=settings.session_timeout_seconds,
+        broker_heartbeat_interval=settings.session_timeout_seconds / 4,
+        broker_rebalance_timeout=10,
+        broker_max_poll_interval=300,
+        broker_max_poll_records=2 * _TAKE,
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        broker_commit_interval=5,
+        # The default supervisor restarts an agent behind the record that failed: that record would be lost.
+        agent_supervisor="mode.CrashingSupervisor",
+    )
+    app.lifecycle = lifecycle
+    topic = app.topic(TRACKING_EVENTS, key_serializer="raw", value_serializer="raw")
+
+    async def settle(stream: Any) -> None:
+        async for events in stream.noack_take(_TAKE, within=settings.bill_linger_seconds):
+            await asyncio.gather(
+                *(app.settlement.settle(partition, records) for partition, records in by_partition(events))
+            )
+            for event in events:
+                event.ack()
+
+    app.agent(topic, name="settle")(settle)
+    return app
+
+
+def by_partition(events: Iterable[Any]) -> Iterable[tuple[int, list[LogRecord]]]:
+    """Faust's events as the domain's records, by partition, in the order of the log."""
+    partitions: dict[int, list[LogRecord]] = {}
+    for event in events:
+        message = event.message
+        record = log_record(message.offset, round(message.timestamp * 1000), message.headers, message.value)
+        partitions.setdefault(message.partition, []).append(record)
+    return partitions.items()

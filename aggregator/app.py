@@ -1,0 +1,110 @@
+"""Builds the aggregator: the only place where its adapters are made and wired."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import clickhouse_connect
+import structlog
+from clickhouse_connect.driver.asyncclient import AsyncClient
+
+from aggregator.agents import build_app
+from aggregator.dead_letters import DeadLetters
+from aggregator.event_store import EventStore
+from aggregator.health import HealthServer
+from aggregator.ledger import RETRYABLE, Ledger, connect_pool
+from aggregator.log_reader import LogReader
+from aggregator.publisher import Publisher
+from aggregator.retry import tries
+from aggregator.settings import Settings
+from aggregator.settlement import Settlement
+from sql.outbox import OutboxRelay
+
+log = structlog.get_logger(__name__)
+
+_NEXT_DAYS_EVERY = timedelta(hours=1)
+
+
+class Aggregator:
+    """The worker's parts with a life: opened before Faust asks for offsets, closed after its last batch."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.app = build_app(settings, self)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Opens the adapters. None of them needs its engine to be there yet."""
+        settings = self._settings
+        self._pool = await connect_pool(settings.postgres, settings.postgres_connections)
+        self._publisher = Publisher(settings.kafka)
+        self._log_reader = LogReader(settings.kafka)
+        ledger = Ledger(self._pool)
+        relay = OutboxRelay(self._connect, "ledger", self._publisher.publish)
+        self._settlement = Settlement(
+            settings,
+            ledger,
+            EventStore(await self._clickhouse()),
+            self._log_reader,
+            DeadLetters(self._publisher.publish),
+            clock_ms=clock_ms,
+            on_crossing=relay.wake,
+            on_failure=self._crash,
+        )
+        self.app.settlement = self._settlement
+        self._health = HealthServer(settings.metrics_bind, self._is_ready)
+        await self._health.start()
+        self._tasks = [
+            asyncio.create_task(relay.run()),
+            asyncio.create_task(create_days(ledger)),
+        ]
+
+    async def stop(self) -> None:
+        """Hands over: what is billed is stored if that can be done in a few seconds."""
+        await self._settlement.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._log_reader.stop()
+        await self._publisher.stop()
+        await self._health.stop()
+        self._pool.terminate()
+
+    def _is_ready(self) -> bool:
+        return bool(self.app.rebalancing_count) and not self.app.rebalancing
+
+    def _crash(self, error: BaseException) -> None:
+        self._failure = asyncio.ensure_future(self.app.crash(error))
+
+    async def _connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(self._settings.postgres, timeout=10)
+
+    async def _clickhouse(self) -> AsyncClient:
+        """ClickHouse's client asks the server for its version when it is made: wait for it in the background
+        of nothing else, because without a client there is no way to store; billing has not begun yet."""
+        return await clickhouse_connect.create_async_client(
+            dsn=self._settings.clickhouse,
+            connect_timeout=5,
+            send_receive_timeout=30,
+        )
+
+
+def clock_ms() -> int:
+    """Now, in epoch milliseconds: the one place where the aggregator asks for the time of day."""
+    return time.time_ns() // 1_000_000
+
+
+async def create_days(ledger: Ledger) -> None:
+    """Makes tomorrow's table partitions of the ledger, every hour, until cancelled."""
+    while True:
+        today = datetime.now(UTC).date()
+        async for _ in tries():
+            try:
+                await ledger.create_day(today)
+                await ledger.create_day(today + timedelta(days=1))
+            except RETRYABLE as error:
+                log.warning("ledger.days_not_created", error=str(error))
+            else:
+                break
+        await asyncio.sleep(_NEXT_DAYS_EVERY.total_seconds())

@@ -1,0 +1,206 @@
+"""The partitions that this process owns: claimed on assignment, settled, handed over."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+import structlog
+
+from aggregator import metrics
+from aggregator.dead_letters import DeadLetters
+from aggregator.domain.batch import LogRecord, decode_batch
+from aggregator.errors import FencedError
+from aggregator.event_store import EventStore
+from aggregator.ledger import RETRYABLE, Claim, Ledger
+from aggregator.log_reader import LogReader
+from aggregator.retry import tries
+from aggregator.seen_ids import SeenIds, key_of
+from aggregator.settings import Settings
+from aggregator.settle import PartitionSettler
+from aggregator.store import PartitionStore, RowBudget, StoreLimits
+
+log = structlog.get_logger(__name__)
+
+_DRAIN_SECONDS = 4.0
+_TOPIC_ID_UNKNOWN = ""
+
+
+class Settlement:
+    """Builds a settler for each partition that is assigned, and keeps it while the epoch stays its own.
+
+    After a rebalance that gives a partition back to its owner the claim has the same epoch: nobody else has
+    billed in between, and what is in memory is still true.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        events: EventStore,
+        log_reader: LogReader,
+        dead_letters: DeadLetters,
+        *,
+        clock_ms: Callable[[], int],
+        on_crossing: Callable[[], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._events = events
+        self._log_reader = log_reader
+        self._dead_letters = dead_letters
+        self._clock_ms = clock_ms
+        self._on_crossing = on_crossing
+        self._on_failure = on_failure
+        self._settlers: dict[int, PartitionSettler] = {}
+        self._tasks: dict[int, list[asyncio.Task[None]]] = {}
+        self._rows = RowBudget(settings.pending_max_rows)
+
+    @property
+    def partitions(self) -> set[int]:
+        """The partitions owned now."""
+        return set(self._settlers)
+
+    async def assign(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Claims the partitions and lets go of all others; returns the offset to go on at for each.
+
+        Waits for Postgres and Kafka as long as it takes.
+        """
+        wanted = set(partitions)
+        for partition in self.partitions - wanted:
+            await self._release(partition)
+        for partition in sorted(wanted):
+            await self._take(partition)
+        metrics.partitions_owned.set(len(self._settlers))
+        return {partition: self._settlers[partition].next_offset for partition in wanted}
+
+    async def settle(self, partition: int, records: Sequence[LogRecord]) -> None:
+        """Bills records of a partition; those of one that was handed over are left to its new owner."""
+        settler = self._settlers.get(partition)
+        if settler is None:
+            log.info("settlement.not_owned", partition=partition, records=len(records))
+            return
+        await settler.settle(records)
+
+    async def quiesce(self) -> None:
+        """Returns when no batch is being billed: partitions can be handed over."""
+        await asyncio.gather(*(settler.quiesce() for settler in self._settlers.values()))
+
+    async def stop(self) -> None:
+        """Stores what can be stored in a few seconds, seals the seen ids, and lets go of everything."""
+        await self.quiesce()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await asyncio.gather(*(settler.store.drain() for settler in self._settlers.values()))
+        for partition in self.partitions:
+            await self._release(partition)
+
+    async def _take(self, partition: int) -> None:
+        async for number in tries():
+            try:
+                claim = await self._ledger.claim(partition, _TOPIC_ID_UNKNOWN, self._settings.owner)
+                existing = self._settlers.get(partition)
+                if existing is not None and existing.claim.epoch == claim.epoch:
+                    return
+                await self._release(partition)
+                self._settlers[partition] = await self._open(claim)
+            except RETRYABLE as error:
+                log.warning(
+                    "settlement.ledger_unavailable", partition=partition, tries=number, error=str(error)
+                )
+            else:
+                log.info(
+                    "settlement.claimed", partition=partition, epoch=claim.epoch, offset=claim.next_offset
+                )
+                return
+
+    async def _open(self, claim: Claim) -> PartitionSettler:
+        seen = await self._open_seen_ids(claim)
+        unblocked = await self._ledger.batches_between(
+            claim.partition, claim.incarnation, claim.blocked_offset, claim.next_offset
+        )
+        store = PartitionStore(
+            claim,
+            self._ledger,
+            self._events,
+            self._log_reader,
+            StoreLimits(
+                self._settings.store_linger_seconds,
+                self._settings.store_max_rows,
+                self._settings.verify_after_seconds,
+            ),
+            self._rows,
+            unblocked,
+            self._settings.owner,
+        )
+        self._tasks[claim.partition] = [
+            asyncio.create_task(self._watch(claim, store.run())),
+            asyncio.create_task(self._watch(claim, store.verify())),
+        ]
+        return PartitionSettler(
+            claim,
+            self._ledger,
+            seen,
+            self._dead_letters,
+            store,
+            max_bytes=self._settings.bill_max_bytes,
+            on_crossing=self._on_crossing,
+        )
+
+    async def _open_seen_ids(self, claim: Claim) -> SeenIds:
+        """The partition's seen ids from their files; what those do not cover is read from the log."""
+        now = self._clock_ms()
+        window_ms = self._settings.seen_window_seconds * 1000
+        seen = SeenIds.open(
+            self._settings.state / "seen",
+            claim.partition,
+            claim.incarnation,
+            claim.epoch,
+            next_offset=claim.next_offset,
+            now=now,
+            window_ms=window_ms,
+        )
+        start = seen.rebuild_from()
+        oldest = await self._log_reader.offset_at(claim.partition, now - window_ms)
+        start = oldest if start is None else max(start, oldest)
+        if start < claim.next_offset:
+            await self._rebuild(seen, claim, start)
+        return seen
+
+    async def _rebuild(self, seen: SeenIds, claim: Claim, start: int) -> None:
+        log.info(
+            "settlement.rebuilding_seen_ids", partition=claim.partition, start=start, end=claim.next_offset
+        )
+        dropped = await self._ledger.duplicates_from(claim.partition, claim.incarnation, start)
+        async for records in self._log_reader.read(claim.partition, start, claim.next_offset):
+            batch = decode_batch(claim.partition, claim.incarnation, records)
+            counted = [
+                (key_of(event.organization_id, event.event_id), position)
+                for position, event in zip(batch.positions, batch.events, strict=True)
+                if position not in dropped
+            ]
+            if counted:
+                keys, positions = zip(*counted, strict=True)
+                seen.restore(keys, positions, batch.newest_at)
+
+    async def _watch(self, claim: Claim, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a partition's background work; a fault that is not its handover ends the process."""
+        try:
+            await work
+        except FencedError:
+            log.info("settlement.fenced", partition=claim.partition, epoch=claim.epoch)
+        except Exception as error:
+            log.exception("settlement.failed", partition=claim.partition)
+            self._on_failure(error)
+
+    async def _release(self, partition: int) -> None:
+        settler = self._settlers.pop(partition, None)
+        tasks = self._tasks.pop(partition, [])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if settler is not None:
+            settler.store.discard()
+            settler.seen.seal()
+            log.info("settlement.released", partition=partition)
