@@ -15,6 +15,7 @@ MICROS_PER_UNIT = 1_000_000
 MICRO_DECIMALS = 6
 MAX_MICROS = 10**15 * 1_000
 """10¹² units: far above any budget, far below what a 64-bit integer holds when summed."""
+_TOO_MANY_DIGITS = 18
 
 _ZERO_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND"
@@ -49,7 +50,8 @@ def to_micros(amount: Decimal, decimals: int = MICRO_DECIMALS) -> Micros:
     """`amount` in micros; InvalidMoney for too many decimals, NaN, an infinity, or out of range."""
     if not amount.is_finite():
         raise InvalidMoney("an amount must be a finite number")
-    if abs(amount) > MAX_MICROS // MICROS_PER_UNIT:
+    # adjusted() first: to take abs() of 1e999999999 is a decimal.Overflow.
+    if amount and (amount.adjusted() >= _TOO_MANY_DIGITS or abs(amount) > MAX_MICROS // MICROS_PER_UNIT):
         raise InvalidMoney(f"an amount must not exceed {MAX_MICROS // MICROS_PER_UNIT}")
     exponent = amount.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -decimals and amount != round(amount, decimals):

@@ -1,0 +1,33 @@
+"""What can go wrong at the door."""
+
+from collections.abc import Sequence
+
+Headers = Sequence[tuple[str, str]]
+
+
+class DoorError(Exception):
+    """The root of the door's errors."""
+
+
+class SettingError(DoorError):
+    """A setting is missing or contradictory; the sentence names its variable."""
+
+
+class NotDurable(DoorError):
+    """Events could not be made durable, or it is not known in time whether they are: send all again."""
+
+
+class Refusal(DoorError):
+    """A request that is answered as a whole with a problem (RFC 9457); `name` ends the problem's type."""
+
+    def __init__(self, status: int, name: str, detail: str, headers: Headers = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.name = name
+        self.detail = detail
+        self.headers = headers
+
+
+def unavailable(detail: str) -> Refusal:
+    """The same request will succeed a little later."""
+    return Refusal(503, "unavailable", detail, [("retry-after", "1")])

@@ -1,0 +1,90 @@
+"""The door's settings, read once from the environment."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+
+import msgspec
+
+from ingest.errors import SettingError
+
+_MAX_PORT = 65_535
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Each field is the environment variable FLIGHTLINE_<NAME>, unless it says another."""
+
+    kafka: str
+    """Bootstrap servers, `host:port`, separated by commas."""
+    host: str
+    """FLIGHTLINE_BIND, `host:port`; several doors may share one."""
+    port: int
+    state: Path
+    """The folder of the snapshot; doors of one machine may share it."""
+    linger_ms: float = 2.0
+    """How long a record stays open for other requests' events."""
+    deadline_ms: int = 2_000
+    """For Kafka's acknowledgement; afterwards the answer is 503."""
+    max_pending_mb: int = 64
+    """What may wait for Kafka; above it the answer is 503 at once."""
+    max_connections: int = 4_096
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks whose requests may carry a country in FLIGHTLINE_COUNTRY_HEADER."""
+    country_header: str = "cf-ipcountry"
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`. Raises SettingError."""
+    host, port = _bind(environ)
+    return Settings(
+        kafka=_required(environ, "KAFKA"),
+        host=host,
+        port=port,
+        state=Path(_required(environ, "STATE")),
+        linger_ms=_number(environ, "LINGER_MS", 2.0, lowest=0.0, highest=1_000.0),
+        deadline_ms=int(_number(environ, "DEADLINE_MS", 2_000, lowest=10, highest=60_000)),
+        max_pending_mb=int(_number(environ, "MAX_PENDING_MB", 64, lowest=1, highest=65_536)),
+        max_connections=int(_number(environ, "MAX_CONNECTIONS", 4_096, lowest=1, highest=1_000_000)),
+        trusted_proxies=_networks(environ),
+        country_header=environ.get("FLIGHTLINE_COUNTRY_HEADER", "cf-ipcountry").lower(),
+    )
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(f"FLIGHTLINE_{name}", "").strip()
+    if not value:
+        raise SettingError(f"FLIGHTLINE_{name} is not set.")
+    return value
+
+
+def _bind(environ: Mapping[str, str]) -> tuple[str, int]:
+    text = _required(environ, "BIND")
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
+        raise SettingError(f"FLIGHTLINE_BIND must be host:port, not {text!r}.")
+    return host.strip("[]"), int(port)
+
+
+def _number(
+    environ: Mapping[str, str], name: str, default: float, *, lowest: float, highest: float
+) -> float:
+    text = environ.get(f"FLIGHTLINE_{name}", "").strip()
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = float("nan")
+    if not lowest <= value <= highest:
+        raise SettingError(
+            f"FLIGHTLINE_{name} must be a number from {lowest:g} to {highest:g}, not {text!r}."
+        )
+    return value
+
+
+def _networks(environ: Mapping[str, str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    text = environ.get("FLIGHTLINE_TRUSTED_PROXIES", "")
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise SettingError(
+            f"FLIGHTLINE_TRUSTED_PROXIES must be networks separated by commas: {error}."
+        ) from None
