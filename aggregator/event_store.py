@@ -1,0 +1,221 @@
+"""Event rows in ClickHouse: an insert a block, fenced by epoch, verified by figures, repaired if they differ.
+
+Why a deduplication token alone is not trusted, and what was measured, stands in DESIGN.md, "Settling".
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+import structlog
+from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from clickhouse_connect.driver.summary import QuerySummary
+
+from aggregator.domain.blocks import Block
+from aggregator.domain.rows import EventRow
+from aggregator.errors import FencedError, StoreError, StoreUnavailable
+from sql.load import clickhouse_query
+
+log = structlog.get_logger(__name__)
+
+_encoder = msgspec.json.Encoder()
+
+_UINT64 = 1 << 64
+
+_ONE_BLOCK_ROWS = 1 << 30
+"""Above the rows of any block, so that ClickHouse forms one block, and so one part a month, of an insert."""
+
+# One insert is one block: parsed in order by one thread, and written before the answer.
+_INSERT_SETTINGS: Mapping[str, int] = {
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "input_format_parallel_parsing": 0,
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "max_block_size": _ONE_BLOCK_ROWS,
+    "max_insert_block_size": _ONE_BLOCK_ROWS,
+    "min_insert_block_size_rows": _ONE_BLOCK_ROWS,
+    "min_insert_block_size_bytes": 1 << 40,
+    "wait_end_of_query": 1,
+}
+
+# Errors that a later attempt may not meet, by ClickHouse's codes (ErrorCodes.cpp).
+_TRANSIENT = frozenset(
+    {
+        *(159, 160),  # TIMEOUT_EXCEEDED, TOO_SLOW
+        *(202, 209, 210, 279, 425),  # TOO_MANY_SIMULTANEOUS_QUERIES, SOCKET_TIMEOUT, NETWORK_ERROR, …
+        *(241, 243),  # MEMORY_LIMIT_EXCEEDED, NOT_ENOUGH_SPACE
+        *(242, 285, 286, 319, 999),  # TABLE_IS_READ_ONLY, replicas, quorum, UNKNOWN_STATUS_OF_INSERT, Keeper
+        *(236, 394, 745),  # ABORTED, QUERY_WAS_CANCELLED, SERVER_OVERLOADED
+    }
+)
+_NOT_IMPLEMENTED = 48
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Rows that one insert of a block left: how many, what they billed (micros), their position hash."""
+
+    epoch: int
+    attempt: int
+    event_rows: int
+    billed: int
+    position_hash: int
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What ClickHouse holds of a block, by insert; `exact` when all together is what the block expects."""
+
+    exact: bool
+    found: tuple[Found, ...]
+
+    @property
+    def event_rows(self) -> int:
+        return sum(each.event_rows for each in self.found)
+
+    @property
+    def billed(self) -> int:
+        return sum(each.billed for each in self.found)
+
+
+class EventStore:
+    """The tables `events` and `fence` of one ClickHouse, or cluster.
+
+    The client must be made with `autogenerate_session_id=False` (inserts of several partitions run at the
+    same time); a cluster's settings (`insert_quorum`, `select_sequential_consistency`) belong to it too.
+    Every method raises StoreUnavailable when ClickHouse could not be asked or did not answer, so that what
+    was asked may have been done or not, and StoreError when it refused.
+    """
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def raise_fence(self, partition: int, epoch: int, owner: str) -> None:
+        """Refuses from now on all inserts of older epochs of this partition, and ends those that still run.
+
+        Called by a new owner before it verifies or inserts anything. An insert that can't be ended (where
+        KILL QUERY is not supported) may still arrive: the verification a minute later finds it.
+        """
+        parameters = {"partition": partition, "epoch": epoch, "owner": owner}
+        settings = {"async_insert": 0, "wait_end_of_query": 1}
+        async with _refusals():
+            await self._client.command(clickhouse_query("raise_fence"), parameters, settings=settings)
+        try:
+            async with _refusals():
+                await self._client.query(
+                    clickhouse_query("kill_older_inserts"),
+                    {"partition": partition, "epoch": epoch, "prefix": f"{_id_prefix(partition)}%"},
+                )
+        except StoreError as error:
+            if not isinstance(error, _NotSupported):
+                raise
+            log.warning("older inserts can't be ended here", partition=partition, reason=str(error))
+
+    async def insert(self, block: Block, rows: Sequence[EventRow]) -> None:
+        """Stores the rows as one insert, marked with the block's epoch and attempt.
+
+        FencedError when a newer epoch was raised, and then nothing was stored. StoreError also when
+        ClickHouse wrote another number of rows than it was given; after it, as after StoreUnavailable, the
+        caller verifies. A second insert with the same attempt is dropped by its token as a rule, but not
+        always (DESIGN.md): whoever inserts again verifies too.
+        """
+        if not rows:
+            return
+        parameters = {
+            "partition": block.partition,
+            "block": block.block,
+            "epoch": block.epoch,
+            "attempt": block.attempt,
+        }
+        identity = query_id(block)
+        settings = {**_INSERT_SETTINGS, "query_id": identity, "insert_deduplication_token": identity}
+        async with _refusals():
+            summary = await self._client.command(
+                clickhouse_query("insert_block"), parameters, _encoder.encode_lines(rows), settings
+            )
+        written = summary.written_rows if isinstance(summary, QuerySummary) else 0
+        if written == len(rows):
+            return
+        if written == 0 and (newest := await self.fence(block.partition)) > block.epoch:
+            raise FencedError(f"partition {block.partition} is at epoch {newest}, not {block.epoch}")
+        raise StoreError(f"{identity}: ClickHouse wrote {written} rows of {len(rows)}")
+
+    async def fence(self, partition: int) -> int:
+        """The newest epoch of the partition; 0 when none was raised."""
+        rows = await self._rows("fence", {"partition": partition})
+        return int(rows[0][0])
+
+    async def verify(self, block: Block) -> Verdict:
+        """Compares what is stored of the block with its figures; reads a projection, not the rows."""
+        rows = await self._rows("verify_block", _coordinates(block))
+        return judge(block, [Found(*(int(value) for value in row)) for row in rows])
+
+    async def repair(self, block: Block) -> None:
+        """Deletes what inserts below the block's own (epoch, attempt) left of it, on all replicas.
+
+        The caller has raised the attempt in the block's record before, and inserts the block again after.
+        A newer owner's rows stay, so a process that wakes up late can delete nothing that counts.
+        """
+        parameters = {**_coordinates(block), "epoch": block.epoch, "attempt": block.attempt}
+        async with _refusals():
+            await self._client.command(
+                clickhouse_query("repair_block"), parameters, settings={"mutations_sync": 2}
+            )
+        log.warning("deleted what was wrong of a block", **parameters)
+
+    async def started_at(self) -> int:
+        """Epoch seconds at which the server started, exact to a second or two.
+
+        A value that rose by more than that is a restart: blocks stored shortly before it are verified again.
+        """
+        return int((await self._rows("started_at", {}))[0][0])
+
+    async def _rows(self, name: str, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        async with _refusals():
+            result = await self._client.query(clickhouse_query(name), parameters)
+        return result.result_rows
+
+
+def query_id(block: Block) -> str:
+    """The id of an insert and its deduplication token: unique to the attempt, readable for KILL QUERY."""
+    return f"{_id_prefix(block.partition)}{block.incarnation}-{block.block}-{block.epoch}-{block.attempt}"
+
+
+def judge(block: Block, found: Sequence[Found]) -> Verdict:
+    """Whether these rows are the block: none missing, none doubled, none of another block. Pure."""
+    figures = (
+        sum(each.event_rows for each in found),
+        sum(each.billed for each in found),
+        sum(each.position_hash for each in found) % _UINT64,
+    )
+    expected = (block.event_rows, block.billed, block.position_hash % _UINT64)
+    return Verdict(exact=figures == expected, found=tuple(found))
+
+
+def _id_prefix(partition: int) -> str:
+    return f"flightline-{partition}-"
+
+
+def _coordinates(block: Block) -> dict[str, Any]:
+    return {"partition": block.partition, "incarnation": block.incarnation, "block": block.block}
+
+
+class _NotSupported(StoreError):
+    """This ClickHouse does not know the statement (an embedded one knows less)."""
+
+
+@asynccontextmanager
+async def _refusals() -> AsyncIterator[None]:
+    """Turns the errors of the driver and of the network into the store's own."""
+    try:
+        yield
+    except (OperationalError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise StoreUnavailable(str(error)) from error
+    except ClickHouseError as error:
+        # ClickHouse answers most refusals with 500 and a code; without one, a proxy or a dying server spoke.
+        code = getattr(error, "code", None)
+        if code is None or code in _TRANSIENT:
+            raise StoreUnavailable(str(error)) from error
+        raise (_NotSupported if code == _NOT_IMPLEMENTED else StoreError)(str(error)) from error
