@@ -1,7 +1,7 @@
 """Faust: group membership, the worker's life, and the agent that hands records to the settlement.
 
 The ledger says where a partition goes on, not Kafka: `seek_to_committed` is what Faust calls after every
-rebalance, for all assigned partitions, while they are paused. Offsets that Faust commits are for lag displays.
+rebalance, for all assigned partitions, while they are paused. What Faust commits is for lag displays.
 """
 
 import asyncio
@@ -25,8 +25,10 @@ _TAKE = 200
 """Records a take at most. The stream's buffer must be larger, or throughput falls sevenfold."""
 
 
-class LedgerConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has no types
+class LedgerConsumer(driver.Consumer):
     """A consumer whose `tracking-events` partitions start where the ledger says."""
+
+    app: "AggregatorApp"
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         committed = dict(await super().seek_to_committed())
@@ -41,7 +43,7 @@ class LedgerConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has no typ
         await self.app.settlement.quiesce()
 
 
-class _Transport(driver.Transport):  # type: ignore[misc]  # Faust has no types
+class _Transport(driver.Transport):
     Consumer = LedgerConsumer
 
 
@@ -55,7 +57,7 @@ class Lifecycle(Protocol):
         """Called when the consumer has stopped."""
 
 
-class AggregatorApp(faust.App):  # type: ignore[misc]  # Faust has no types
+class AggregatorApp(faust.App):
     """The Faust app. `lifecycle.start` sets `settlement` before the consumer starts."""
 
     settlement: Settlement

@@ -5,8 +5,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
-import clickhouse_connect
 import structlog
+from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from aggregator.agents import build_app
@@ -83,7 +83,7 @@ class Aggregator:
     async def _clickhouse(self) -> AsyncClient:
         """ClickHouse's client asks the server for its version when it is made: wait for it in the background
         of nothing else, because without a client there is no way to store; billing has not begun yet."""
-        return await clickhouse_connect.create_async_client(
+        return await create_async_client(
             dsn=self._settings.clickhouse,
             connect_timeout=5,
             send_receive_timeout=30,

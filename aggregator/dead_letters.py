@@ -20,9 +20,7 @@ class DeadLetters:
         """Returns when Kafka has all of them; raises what the port raises."""
         await asyncio.gather(
             *(
-                self._publish(
-                    dead_letters.TOPIC, key=None, value=msgspec.json.encode(letter), partition=None
-                )
+                self._publish(dead_letters.TOPIC, key=None, value=msgspec.json.encode(letter), partition=None)
                 for letter in letters
             )
         )

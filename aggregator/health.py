@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 
 class HealthServer:
-    """A small HTTP server beside the worker. `ready` says whether the group has given this process its part."""
+    """A small HTTP server beside the worker. `ready` says whether the process has its partitions."""
 
     def __init__(self, bind: str, ready: Callable[[], bool]) -> None:
         self._host, _, port = bind.rpartition(":")

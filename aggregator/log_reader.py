@@ -39,7 +39,7 @@ class LogReader:
             self._consumer = None
 
     async def offset_at(self, partition: int, epoch_ms: int) -> int:
-        """The first offset whose record is at or after `epoch_ms` in the log's time; the end if there is none."""
+        """The first offset at or after `epoch_ms` in the log's time; the end if there is none."""
         topic_partition = TopicPartition(TRACKING_EVENTS, partition)
         async with self._lock:
             consumer = await self._open()

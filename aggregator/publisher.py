@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -20,11 +21,11 @@ class Publisher:
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: Any = None
         self._lock = asyncio.Lock()
 
     async def publish(self, topic: str, *, key: bytes | None, value: bytes, partition: int | None) -> None:
-        """Returns when all in-sync replicas have the record; raises TimeoutError or a KafkaError if unknown."""
+        """Returns when all in-sync replicas have the record; TimeoutError or a KafkaError if unknown."""
         producer = await self._open()
         try:
             async with asyncio.timeout(_DEADLINE_SECONDS):
@@ -39,7 +40,7 @@ class Publisher:
         if producer is not None:
             await producer.stop()
 
-    async def _open(self) -> AIOKafkaProducer:
+    async def _open(self) -> Any:
         async with self._lock:
             if self._producer is None:
                 producer = AIOKafkaProducer(
@@ -56,10 +57,11 @@ class Publisher:
                 self._producer = producer
             return self._producer
 
-    async def _drop(self, producer: AIOKafkaProducer) -> None:
-        if self._producer is producer:
-            self._producer = None
-            log.warning("publisher.producer_dropped")
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(1):
-                    await producer.stop()
+    async def _drop(self, producer: Any) -> None:
+        if producer is not self._producer:
+            return
+        self._producer = None
+        log.warning("publisher.producer_dropped")
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(1):
+                await producer.stop()

@@ -78,7 +78,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def _path(kind: type, value: object) -> object:
-    return kind(value) if kind is Path or issubclass(kind, Path) else value
+    return Path(value) if kind is Path and isinstance(value, str) else value
 
 
 def _name_variable(message: str) -> str:

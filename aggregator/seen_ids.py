@@ -1,0 +1,315 @@
+"""Which ids a partition has counted: an event is a duplicate if its id was counted at a smaller position.
+
+The newest ids are in a table in memory; full or old enough it is sealed into an immutable segment file
+(aggregator/seen_segment.py) with a filter in memory (aggregator/seen_filter.py), because nearly every id is new
+and must not touch the disk. Files are named by epoch and only ever added, or removed when no id in them can be
+asked for any more, so a process that lost its partition can neither block nor spoil those of the new owner.
+
+Costs, by `tests/bench/seen_ids.py`: see its output; 24 h at 1,667 events a second are 144 million ids over all
+partitions: 2 bytes an id for the filters (290 MB), 4 GB of files, and per partition about 45 MB for a full table
+in memory. The window is a setting: halve it and all of this halves.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from aggregator import seen_segment
+from aggregator.seen_filter import MAX_IDS, FilterBank
+from aggregator.seen_segment import CorruptSegment, Coverage, Ids, Segment, Words
+from schemas.events import INDEX_BITS
+
+log = structlog.get_logger(__name__)
+
+DAY_MS = 24 * 3600 * 1000
+SEAL_MS = 10 * 60 * 1000
+"""A table is sealed after this much time of the log: what a crash leaves to rebuild."""
+
+KEY_SIZE = 16
+_ATTEMPTS_TO_OPEN = 100
+
+
+def key_of(organization_id: str, event_id: str) -> bytes:
+    """16 bytes for one id of one organization; clients choose ids, so the hash must resist them.
+
+    BLAKE2b keeps 64 bits of strength against collisions within an organization, 128 against those with
+    another's ids; an organization's id holds no NUL. Its bits are uniform: filters and sorting rely on that.
+    """
+    return hashlib.blake2b(f"{organization_id}\0{event_id}".encode(), digest_size=KEY_SIZE).digest()
+
+
+class SeenIds:
+    """The ids of one partition and incarnation. Not for several threads at once.
+
+    Positions are `offset << INDEX_BITS | index`. Time is that of the log (receivedAt, epoch milliseconds) and
+    never runs backwards here: an earlier `at` counts as the newest one seen.
+    """
+
+    def __init__(
+        self, folder: Path, coverage: Coverage, *, window_ms: int, seal_ids: int, seal_ms: int
+    ) -> None:
+        """Empty, to be filled by `open`; `coverage` is where the table in memory begins."""
+        self._folder = folder
+        self._incarnation = coverage.incarnation
+        self._epoch = coverage.epoch
+        self._window_ms = window_ms
+        self._seal_ids = seal_ids
+        self._seal_ms = seal_ms
+        self._filters = FilterBank(seal_ids)
+        self._segments: dict[int, Segment] = {}
+        self._rebuild_from: int | None = None
+        self._clock = coverage.newest_at
+        self._begin_table(coverage.first_offset)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        partition: int,
+        incarnation: int,
+        epoch: int,
+        next_offset: int,
+        now: int,
+        *,
+        window_ms: int = DAY_MS,
+        seal_ids: int = MAX_IDS,
+        seal_ms: int = SEAL_MS,
+    ) -> "SeenIds":
+        """Loads what any owner sealed of this partition under `folder`.
+
+        `next_offset`: everything below is billed, so its ids must be known before the first `mark`; see
+        `rebuild_from`. `now` (wall clock, epoch milliseconds) only bounds the log's time: a window does not
+        pass while the log stands still.
+        """
+        folder = folder / str(partition)
+        folder.mkdir(parents=True, exist_ok=True)
+        segments = _load(folder, incarnation)
+        clock = min(now, max((segment.coverage.newest_at for segment in segments), default=0))
+        covered, complete = _covered(segments, clock - window_ms, next_offset)
+        seen = cls(
+            folder,
+            Coverage(incarnation, covered, covered, epoch, clock),
+            window_ms=window_ms,
+            seal_ids=seal_ids,
+            seal_ms=seal_ms,
+        )
+        for segment in segments:
+            seen._add(segment)
+        seen._rebuild_from = None if complete else covered
+        seen._expire()
+        return seen
+
+    def covered_until(self) -> int:
+        """The offset below which all counted ids of the window are on disk or in memory."""
+        return self._next_offset
+
+    def rebuild_from(self) -> int | None:
+        """The offset from which ids must be restored, up to the `next_offset` of `open`, before any `mark`.
+
+        None: nothing is missing. 0: nothing on disk is of use; start at the oldest record that may lie within
+        the window (`offsets_for_times`), or at the log's first.
+        """
+        return self._rebuild_from
+
+    def memory(self) -> int:
+        """Bytes that the filters take; the table in memory comes on top, about 170 bytes an id."""
+        return self._filters.memory
+
+    def mark(self, keys: Sequence[bytes], positions: Sequence[int], at: int) -> list[int]:
+        """Counts a batch: returns the indexes of its duplicates, in order, and records all others.
+
+        Positions ascend; batches come in log order without holes. `at` is the newest receivedAt of the batch.
+        A key is a duplicate when it was recorded at a smaller position at most a window before. Marking the
+        same batch again gives the same answer, so it does no harm when the ledger did not commit it.
+        """
+        self._advance(at)
+        sealed = self._sealed_positions(keys)
+        duplicates = []
+        for index, (key, position) in enumerate(zip(keys, positions, strict=True)):
+            known = self._row_of.get(key)
+            first = position
+            if known is not None and self._ats[known] >= self._oldest_needed:
+                first = self._positions[known]
+            if sealed and index in sealed:
+                first = min(first, sealed[index])
+            if first < position:
+                duplicates.append(index)
+            else:
+                self._record(key, known, position, self._clock)
+        self._cover(positions)
+        return duplicates
+
+    def restore(self, keys: Sequence[bytes], positions: Sequence[int], at: int) -> None:
+        """Records ids that were counted (not their duplicates), in log order, from `rebuild_from` on.
+
+        `at` is the newest receivedAt of these ids; several calls of a few thousand ids each are best.
+        """
+        self._advance(at)
+        if at >= self._oldest_needed:
+            for key, position in zip(keys, positions, strict=True):
+                known = self._row_of.get(key)
+                if (
+                    known is None
+                    or self._ats[known] < self._oldest_needed
+                    or self._positions[known] > position
+                ):
+                    self._record(key, known, position, at)
+        self._cover(positions)
+
+    def seal(self) -> None:
+        """Writes the table in memory to a file; on a graceful stop the next owner then has nothing to rebuild."""
+        if self._row_of:
+            self._write_table()
+            self._begin_table(self._next_offset)
+        self._expire()
+
+    def _advance(self, at: int) -> None:
+        """The log's time goes on, and a table that is old enough is sealed before it takes more."""
+        self._clock = max(self._clock, at)
+        self._oldest_needed = self._clock - self._window_ms
+        if self._ats and self._clock - self._ats[0] >= self._seal_ms:
+            self.seal()
+
+    def _record(self, key: bytes, known: int | None, position: int, at: int) -> None:
+        if known is None:
+            self._row_of[key] = len(self._positions)
+            self._positions.append(position)
+            self._ats.append(at)
+        elif self._positions[known] != position:
+            self._positions[known] = position
+            self._ats[known] = at
+
+    def _cover(self, positions: Sequence[int]) -> None:
+        if positions:
+            self._next_offset = max(self._next_offset, (positions[-1] >> INDEX_BITS) + 1)
+        if len(self._row_of) >= self._seal_ids:
+            self.seal()
+
+    def _sealed_positions(self, keys: Sequence[bytes]) -> dict[int, int]:
+        """Index into `keys` → smallest position within the window that a segment holds for it."""
+        if not self._segments or not keys:
+            return {}
+        prefixes, suffixes = _halves(keys)
+        indexes, slots = self._filters.candidates(suffixes)
+        found: dict[int, int] = {}
+        for slot in np.unique(slots):
+            asked = indexes[slots == slot]
+            segment = self._segments[int(slot)]
+            rows = segment.rows_of(prefixes[asked], suffixes[asked])
+            there = rows >= 0
+            positions, ats = segment.places(rows[there])
+            live = ats.astype(np.int64) >= self._oldest_needed
+            for index, position in zip(asked[there][live].tolist(), positions[live].tolist(), strict=True):
+                found[index] = min(position, found.get(index, position))
+        return found
+
+    def _begin_table(self, first_offset: int) -> None:
+        # Rows of the three follow each other in the order in which keys came: a dict keeps that order.
+        self._row_of: dict[bytes, int] = {}
+        self._positions = array("Q")
+        self._ats = array("Q")
+        self._first_offset = first_offset
+        self._next_offset = first_offset
+        self._preceding_at = self._clock
+        self._oldest_needed = self._clock - self._window_ms
+
+    def _write_table(self) -> None:
+        prefixes, suffixes = _halves(list(self._row_of))
+        ids = Ids(prefixes, suffixes, np.array(self._positions, np.uint64), np.array(self._ats, np.uint64))
+        first_offset, preceding_at = self._first_offset, self._preceding_at
+        slot = self._mergeable(len(ids))
+        before = self._segments[slot] if slot is not None else None
+        if before is not None:
+            # A key that is in both was recorded anew after its window, or at a smaller position: the table's.
+            rows = before.rows_of(prefixes, suffixes)
+            kept = np.ones(len(before), np.bool_)
+            kept[rows[rows >= 0]] = False
+            ids = before.ids().only(kept).with_all_of(ids)
+            first_offset, preceding_at = before.coverage.first_offset, before.preceding_at
+        coverage = Coverage(
+            self._incarnation, first_offset, self._next_offset, self._epoch, int(ids.ats.max())
+        )
+        self._add(seen_segment.write(self._folder, coverage, preceding_at, ids))
+        if slot is not None:
+            self._drop(slot)
+
+    def _mergeable(self, ids: int) -> int | None:
+        """The slot of a small segment just before the table: restarts and quiet hours must not pile up files."""
+        for slot, segment in self._segments.items():
+            if (
+                segment.coverage.next_offset == self._first_offset
+                and len(segment) + ids <= self._seal_ids
+                and self._clock - segment.oldest_at <= self._window_ms
+            ):
+                return slot
+        return None
+
+    def _add(self, segment: Segment) -> None:
+        self._segments[self._filters.add(segment.suffixes)] = segment
+
+    def _drop(self, slot: int) -> None:
+        segment = self._segments.pop(slot)
+        self._filters.remove(slot)
+        segment.delete()
+
+    def _expire(self) -> None:
+        """Removes what no batch can ask for; later than needed, for another owner's clock may be behind."""
+        expired = self._clock - self._window_ms - self._seal_ms
+        for slot in [slot for slot, each in self._segments.items() if each.coverage.newest_at < expired]:
+            self._drop(slot)
+
+
+def _halves(keys: Sequence[bytes]) -> tuple[Words, Words]:
+    both = np.frombuffer(b"".join(keys), "<u8").reshape(-1, 2)
+    return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+
+
+def _load(folder: Path, incarnation: int) -> list[Segment]:
+    """Opens every segment that no other one contains, in order of offsets; puts corrupt ones aside.
+
+    Another owner may be merging and removing files at the same time: then the folder is read again.
+    """
+    for _ in range(_ATTEMPTS_TO_OPEN):
+        names = [Coverage.of(path) for path in folder.glob(f"*{seen_segment.SUFFIX}")]
+        known = [name for name in names if name is not None and name.incarnation == incarnation]
+        wanted = [name for name in known if not any(name.within(other) for other in known)]
+        segments = []
+        for name in sorted(wanted):
+            path = folder / name.file_name
+            try:
+                segments.append(seen_segment.open_segment(path))
+            except FileNotFoundError:
+                break
+            except CorruptSegment as error:
+                log.error(
+                    "a segment of seen ids is corrupt and is rebuilt", file=path.name, reason=str(error)
+                )
+                seen_segment.put_aside(path)
+                break
+        else:
+            return segments
+    raise OSError(f"the segments of seen ids in {folder} change too fast to be read")
+
+
+def _covered(segments: Sequence[Segment], oldest_needed: int, next_offset: int) -> tuple[int, bool]:
+    """How far the segments reach without a hole, and whether that is as far as the ledger.
+
+    They begin where nothing before can be asked for: at offset 0, or after a pause of a whole window.
+    """
+    begins = [
+        segment.coverage.first_offset
+        for segment in segments
+        if segment.coverage.first_offset == 0 or segment.preceding_at < oldest_needed
+    ]
+    if not begins:
+        return 0, next_offset == 0
+    covered = max(begins)
+    for segment in segments:
+        if segment.coverage.first_offset > covered:
+            break
+        covered = max(covered, segment.coverage.next_offset)
+    return covered, covered >= next_offset
