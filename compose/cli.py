@@ -9,16 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from compose import maintenance
 from compose.errors import ComposeError
 from compose.layout import MAX_AGGREGATORS, Ports
 from compose.log import configure
+from compose.maintenance import DEFAULT_STATE, StateOption
 from compose.stack import Options, run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False)
-
-StateOption = Annotated[Path, typer.Option(help="The folder that holds all data of the stack.")]
-DEFAULT_STATE = Path(".flightline")
 
 
 @app.callback()
@@ -62,6 +61,11 @@ def up(
         only_engines=only_engines,
     )
     asyncio.run(run(options, os.environ, console.print))
+
+
+app.command()(maintenance.doctor)
+app.command()(maintenance.migrate)
+app.command()(maintenance.token)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`python -m compose.kafka_jars`: fetches Kafka's jars as pinned in kafka.sha256; instant when they are there.
+"""`python -m compose.kafka_jars`: fetches Kafka's jars as pinned in kafka.sha256, unless they are there.
 
 `--pin` resolves Kafka's dependencies anew and writes kafka.sha256, for an upgrade of Kafka.
 """
@@ -45,7 +45,7 @@ def fetch(pins: tuple[Pin, ...], folder: Path, console: Console) -> int:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        # In the same file system, so that a verified jar is put in its place by a rename, whole or not at all.
+        # In the same file system: a verified jar is put in its place by a rename, whole or not at all.
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as repository,
         ThreadPoolExecutor(_PARALLEL) as pool,
     ):
@@ -65,15 +65,16 @@ def _fetch_one(context: MavenContext, pin: Pin, folder: Path) -> None:
             f"{pin.file_name} could not be fetched, is the network there? ({error})"
         ) from error
     if not is_pinned(jar, pin):
+        found = hashlib.sha256(jar.read_bytes()).hexdigest()
         raise PinnedFileError(
-            f"{pin.file_name} as fetched is not the file that is pinned in {PINS_FILE.name}: expected SHA-256 "
-            f"{pin.sha256}, got {hashlib.sha256(jar.read_bytes()).hexdigest()}; nothing was installed from it."
+            f"{pin.file_name} as fetched is not the file that is pinned in {PINS_FILE.name}: "
+            f"expected SHA-256 {pin.sha256}, got {found}; it was not installed."
         )
     jar.replace(folder / pin.file_name)
 
 
 def resolve_pins() -> Iterator[Pin]:
-    """What Kafka needs according to its published dependencies, each with the digest of the file now served."""
+    """What Kafka needs by its published dependencies, each with the digest of the file now served."""
     seen: set[str] = set()
     repository = Path(tempfile.mkdtemp())
     try:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-import psutil
+import psutil  # type: ignore[import-untyped]  # it has no annotations
 
 _PR_SET_PDEATHSIG = 1
 _LOG_BYTES = 16 * 1024 * 1024
@@ -72,7 +72,9 @@ class Process:
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=die_with_parent(spec.stop_signal, os.getpid()),
-            **({} if spec.user is None else {"user": spec.user, "group": spec.user, "extra_groups": []}),
+            user=spec.user,
+            group=spec.user,
+            extra_groups=None if spec.user is None else [],
         )
         return cls(spec, child, logs / f"{spec.log}.log")
 
@@ -107,23 +109,21 @@ class Process:
 async def _copy_output(child: asyncio.subprocess.Process, log: Path) -> None:
     """Appends to the log; the one before is kept as `.1` when it is full. A full disk stops no child."""
     assert child.stdout is not None  # noqa: S101 - it was started with a pipe
-    file = log.open("ab")
-    try:
-        while chunk := await child.stdout.read(_CHUNK):
-            with contextlib.suppress(OSError):
-                if file.tell() + len(chunk) > _LOG_BYTES:
-                    file.close()
-                    log.replace(log.with_suffix(".log.1"))
-                    file = log.open("ab")
-                file.write(chunk)
-                file.flush()
-    finally:
-        file.close()
+    while chunk := await child.stdout.read(_CHUNK):
+        with contextlib.suppress(OSError):
+            _append(log, chunk)
+
+
+def _append(log: Path, chunk: bytes) -> None:
+    if log.exists() and log.stat().st_size + len(chunk) > _LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    with log.open("ab") as file:
+        file.write(chunk)
 
 
 def _started_at(pid: int) -> float:
     try:
-        return psutil.Process(pid).create_time()
+        return float(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
         return 0.0
 
@@ -144,7 +144,7 @@ def end_leftovers(recorded: Sequence[tuple[int, float]]) -> int:
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
     try:
-        return process.children(recursive=True)
+        return list(process.children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 

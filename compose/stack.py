@@ -19,6 +19,7 @@ from compose.engines import clickhouse, kafka, postgres
 from compose.errors import StateInUseError
 from compose.layout import Ports, State, require_free
 from compose.process import Process, ProcessSpec, end_leftovers
+from compose.ready import Ready
 from compose.secrets import load_or_make, write_private
 from compose.supervisor import Supervisor
 
@@ -36,21 +37,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     only_engines: bool = False
 
 
-class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """The ready file: how to reach everything, as whom, and which processes there are."""
-
-    ingest: str
-    control_api: str
-    grpc: str
-    clickhouse: str
-    postgres: str
-    kafka: str
-    admin_token: str
-    write_key: str
-    server_key: str
-    processes: dict[str, list[int]]
-
-
 class Stack:
     """Brings a stack up and down. Use `running`, which also holds the lock on the state."""
 
@@ -65,7 +51,7 @@ class Stack:
         self._ready: Ready | None = None
 
     async def up(self) -> Ready:
-        """Starts everything; returns when all of it is ready. Raises ComposeError; call down() in any case."""
+        """Starts everything; returns when all is ready. Raises ComposeError; call down() in any case."""
         self._end_leftovers()
         require_free(self._wanted_ports())
         engines = await self._engines()
@@ -88,7 +74,7 @@ class Stack:
                 file.unlink(missing_ok=True)
 
     async def _engines(self) -> list[ProcessSpec]:
-        """The engines that are to run here, prepared at the same time: the first start of each takes a second."""
+        """The engines that are to run here, prepared at the same time: each takes a second at first."""
         data, ports, secrets = self._state.data, self._options.ports, self._secrets
         preparing: list[Coroutine[Any, Any, ProcessSpec]] = []
         if self.addresses.embedded_kafka:

@@ -69,7 +69,7 @@ async def _require_partitions(admin: AIOKafkaAdminClient, present: list[Topic]) 
     for topic in present:
         if counts.get(topic.name, topic.partitions) != topic.partitions:
             raise ComposeError(
-                f"topic {topic.name} has {counts[topic.name]} partitions, the settings say {topic.partitions}: "
+                f"topic {topic.name} has {counts[topic.name]} partitions, not {topic.partitions}: "
                 "their number is fixed for the topic's life."
             )
 

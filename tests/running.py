@@ -129,7 +129,7 @@ def running_stack(
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(env or {})},
-            preexec_fn=die_with_parent(signal.SIGTERM, os.getpid()),
+            preexec_fn=die_with_parent(signal.SIGTERM, os.getpid()),  # noqa: PLW1509 - a system call only
         )
     stack = RunningStack(process, state, ready_file, output)
     try:

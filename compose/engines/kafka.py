@@ -60,10 +60,8 @@ async def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
     Raises PinnedFileError when a jar is not the pinned one, ComposeError when the folder can't be formatted.
     """
     jars = await asyncio.to_thread(classpath)
-    data.mkdir(parents=True, exist_ok=True)
-    config = data / "server.properties"
-    config.write_text(server_properties(data, port, controller_port))
-    if not (data / "log" / "meta.properties").exists():
+    config = _write_config(data, server_properties(data, port, controller_port))
+    if not _is_formatted(data):
         await _format(jars, config)
     flags = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto"]
     return ProcessSpec(
@@ -81,6 +79,17 @@ async def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
         is_ready=lambda: answers(HOST, port),
         stop_within_s=20,
     )
+
+
+def _write_config(data: Path, properties: str) -> Path:
+    data.mkdir(parents=True, exist_ok=True)
+    file = data / "server.properties"
+    file.write_text(properties)
+    return file
+
+
+def _is_formatted(data: Path) -> bool:
+    return (data / "log" / "meta.properties").exists() and (data / "log" / "bootstrap.checkpoint").exists()
 
 
 async def _format(jars: str, config: Path) -> None:

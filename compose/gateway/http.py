@@ -9,7 +9,7 @@ import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]  # it has no annotations
 import msgspec
 import orjson
 import structlog

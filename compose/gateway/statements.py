@@ -55,7 +55,7 @@ def as_insert(url_query: str, body: bytes) -> Insert | None:
 
 
 def with_our_query_ids(query: str) -> str:
-    """KILL QUERY by the ids that clients gave: chdb gives each query an id of its own, ours is its comment."""
+    """KILL QUERY by the ids that clients gave: chdb makes its own, so a client's stands in `log_comment`."""
     return _QUERY_ID.sub("Settings['log_comment']", query) if _KILL.match(query) else query
 
 

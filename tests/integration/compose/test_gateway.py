@@ -67,7 +67,8 @@ async def test_native_rows_are_inserted_and_counted_in_the_summary(emptied: Asyn
     assert (await emptied.query("SELECT x, y FROM t ORDER BY x")).result_rows == [(1, "a"), (2, "b")]
 
 
-async def test_the_synchronous_client_works_as_well(address: str, emptied: AsyncClient) -> None:
+@pytest.mark.usefixtures("emptied")
+async def test_the_synchronous_client_works_as_well(address: str) -> None:
     def ask() -> list[tuple[int]]:
         with clickhouse_connect.get_client(dsn=address) as client:
             client.insert("t", [[7, "z"]], column_names=["x", "y"])
@@ -121,7 +122,7 @@ async def test_a_block_sent_again_with_its_token_is_stored_once(address: str, em
     assert (await emptied.query("SELECT count() FROM t")).result_rows == [(1,)]
 
 
-async def test_settings_reach_the_query_and_not_the_next_one(address: str, emptied: AsyncClient) -> None:
+async def test_settings_reach_the_query_and_not_the_next_one(address: str) -> None:
     first = await _post(
         address, {"max_threads": "3", "query_id": "mine"}, b"SELECT getSetting('max_threads')"
     )
@@ -131,6 +132,7 @@ async def test_settings_reach_the_query_and_not_the_next_one(address: str, empti
     assert (await second.text()).strip() != "3"
 
 
+@pytest.mark.usefixtures("emptied")
 @pytest.mark.parametrize(
     ("statement", "code", "status"),
     [
@@ -147,7 +149,7 @@ async def test_settings_reach_the_query_and_not_the_next_one(address: str, empti
     ],
 )
 async def test_an_error_has_clickhouse_code_and_message(
-    address: str, emptied: AsyncClient, statement: str, code: int, status: int
+    address: str, statement: str, code: int, status: int
 ) -> None:
     answer = await _post(address, {}, statement.encode())
     assert answer.headers["X-ClickHouse-Exception-Code"] == str(code), await answer.text()

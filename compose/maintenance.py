@@ -1,0 +1,63 @@
+"""The small commands on a stack: doctor, migrate, token."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from compose import bootstrap, target
+from compose.doctor import examine
+from compose.layout import Ports, State
+from compose.secrets import load_or_make
+from compose.services import Settings
+
+console = Console(highlight=False)
+
+StateOption = Annotated[Path, typer.Option(help="The folder that holds all data of the stack.")]
+DEFAULT_STATE = Path(".flightline")
+
+
+def doctor(
+    state: StateOption = DEFAULT_STATE,
+    port_base: Annotated[int | None, typer.Option(help="As for `up`: which ports to look at.")] = None,
+) -> None:
+    """Say what can be reached, what is missing and how to mend it; exit code 1 when something is broken."""
+    ports = Ports() if port_base is None else Ports.from_base(port_base)
+    findings = asyncio.run(examine(State(state.resolve()), ports, os.environ))
+    for finding in findings:
+        mark = "[green]ok    [/green]" if finding.ok else "[red]broken[/red]"
+        console.print(f"{mark} {finding.what:<18} {finding.detail}", soft_wrap=True)
+        if finding.mend:
+            console.print(f"       {'':<18} → {finding.mend}", soft_wrap=True)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def migrate(state: StateOption = DEFAULT_STATE) -> None:
+    """Create the topics and apply the migrations of Postgres and ClickHouse that are missing."""
+    addresses = target.addresses(State(state.resolve()), os.environ)
+
+    async def both() -> tuple[list[str], list[str]]:
+        return await bootstrap.create_topics(addresses), await bootstrap.migrate(addresses)
+
+    made, applied = asyncio.run(both())
+    console.print(f"topics created: {', '.join(made) or 'none was missing'}")
+    console.print(f"migrations applied: {', '.join(applied) or 'none was pending'}")
+
+
+def token(state: StateOption = DEFAULT_STATE) -> None:
+    """Print an admin's access token for the stack that runs on this state."""
+    folder = State(state.resolve())
+    settings = Settings(
+        state=folder,
+        ports=Ports(),
+        addresses=target.addresses(folder, os.environ),
+        secrets=load_or_make(folder.secrets),
+        ingest=1,
+        aggregators=1,
+    )
+    made = asyncio.run(bootstrap.bootstrap(settings, folder.secrets))
+    typer.echo(made.admin_token)

@@ -1,0 +1,231 @@
+"""A stack on the real engines: starts, is killed in parts and as a whole, comes back with its data, stops."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import asyncpg
+import clickhouse_connect
+import psutil
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from compose.layout import HOST
+from compose.topics import ensure_topics
+from tests.running import ReadyFile, RunningStack, free_port_base, running_stack, until
+
+ENGINES = ("kafka", "postgres", "clickhouse")
+
+
+def pids(ready: ReadyFile) -> list[int]:
+    return [pid for name in ENGINES for pid in ready.processes[name]]
+
+
+def with_descendants(ready: ReadyFile) -> list[psutil.Process]:
+    own = [psutil.Process(pid) for pid in pids(ready)]
+    return own + [child for process in own for child in process.children(recursive=True)]
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+async def write_everywhere(ready: ReadyFile, value: int) -> None:
+    """One row in Postgres, one in ClickHouse, one record in Kafka, each acknowledged."""
+    postgres = await asyncpg.connect(ready.postgres)
+    await postgres.execute("CREATE TABLE IF NOT EXISTS t (x bigint)")
+    await postgres.execute("INSERT INTO t VALUES ($1)", value)
+    await postgres.close()
+    clickhouse = await clickhouse_connect.get_async_client(dsn=ready.clickhouse)
+    await clickhouse.command("CREATE TABLE IF NOT EXISTS t (x UInt64) ENGINE = MergeTree ORDER BY x")
+    await clickhouse.insert("t", [[value]], column_names=["x"])
+    await clickhouse.close()
+    await ensure_topics(ready.kafka)
+    async with AIOKafkaProducer(bootstrap_servers=ready.kafka, acks="all") as producer:
+        await producer.send_and_wait("dead-letters", str(value).encode(), partition=0)
+
+
+async def read_everywhere(ready: ReadyFile, records: int) -> tuple[list[int], list[int], list[int]]:
+    postgres = await asyncpg.connect(ready.postgres)
+    rows = [row["x"] for row in await postgres.fetch("SELECT x FROM t ORDER BY x")]
+    await postgres.close()
+    clickhouse = await clickhouse_connect.get_async_client(dsn=ready.clickhouse)
+    result = await clickhouse.query("SELECT x FROM t ORDER BY x")
+    await clickhouse.close()
+    return rows, [row[0] for row in result.result_rows], await records_of(ready.kafka, records)
+
+
+async def records_of(bootstrap: str, count: int) -> list[int]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    async with consumer:
+        partition = TopicPartition("dead-letters", 0)
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        async with asyncio.timeout(20):
+            return [int((await consumer.getone()).value or b"") for _ in range(count)]
+
+
+async def test_data_survives_ctrl_c_which_leaves_no_process_and_other_ports_are_fine(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with running_stack(state, "--only-engines") as first:
+        await write_everywhere(first.ready, 1)
+        processes = with_descendants(first.ready)
+        assert first.stop(signal.SIGINT) == 0
+        assert alive(processes) == []
+        assert not first.ready_file.exists()
+    began = time.monotonic()
+    with running_stack(state, "--only-engines") as second:
+        print(f"second start: {time.monotonic() - began:.1f} s")  # noqa: T201 - a figure for the README
+        await write_everywhere(second.ready, 2)
+        assert await read_everywhere(second.ready, 2) == ([1, 2], [1, 2], [1, 2])
+
+
+async def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_has_all_data(
+    tmp_path: Path,
+) -> None:
+    state, base = tmp_path / "state", free_port_base()
+    with running_stack(state, "--only-engines", port_base=base) as first:
+        await write_everywhere(first.ready, 1)
+        processes = with_descendants(first.ready)
+        first.process.kill()
+        first.process.wait(10)
+        first.ready_file.unlink()
+        # At once, while the old engines are still ending, and on the same ports.
+        with running_stack(state, "--only-engines", port_base=base) as second:
+            await write_everywhere(second.ready, 2)
+            assert await read_everywhere(second.ready, 2) == ([1, 2], [1, 2], [1, 2])
+            assert alive(processes) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_killed_engine_is_started_again_with_all_that_it_had_acknowledged(
+    tmp_path: Path, engine: str
+) -> None:
+    with running_stack(tmp_path / "state", "--only-engines") as running:
+        await write_everywhere(running.ready, 1)
+        (old,) = running.ready.processes[engine]
+        os.kill(old, signal.SIGKILL)
+        until(lambda: running.ready.processes[engine] not in ([], [old]), 20, f"{engine} started again")
+        await eventually_written(running, 2)
+        rows, stored, records = await read_everywhere(running.ready, 2)
+        assert (rows[0], stored[0], records[0]) == (1, 1, 1)
+        assert (rows[-1], stored[-1], records[-1]) == (2, 2, 2)
+
+
+async def eventually_written(running: RunningStack, value: int) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await write_everywhere(running.ready, value)
+            except (OSError, KafkaError, ClickHouseError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await asyncio.sleep(0.2)
+
+
+async def test_clickhouse_killed_in_the_middle_of_inserts_keeps_every_answered_block(tmp_path: Path) -> None:
+    with running_stack(tmp_path / "state", "--only-engines") as running:
+        address = running.ready.clickhouse
+        client = await clickhouse_connect.get_async_client(dsn=address, autogenerate_session_id=False)
+        await client.command(
+            "CREATE TABLE k (x UInt64) ENGINE = MergeTree ORDER BY x SETTINGS fsync_after_insert = 1"
+        )
+        answered: list[int] = []
+        inserting = asyncio.create_task(insert_until_it_dies(address, answered))
+        async with asyncio.timeout(30):
+            while len(answered) < 20:
+                await asyncio.sleep(0.01)
+        (old,) = running.ready.processes["clickhouse"]
+        os.kill(old, signal.SIGKILL)
+        await inserting
+        until(lambda: running.ready.processes["clickhouse"] not in ([], [old]), 20, "started again")
+        found = await eventually_asked(address, "SELECT DISTINCT x FROM k")
+        await client.close()
+        assert set(answered) <= found
+        assert len(found) - len(answered) <= 1
+
+
+async def insert_until_it_dies(address: str, answered: list[int]) -> None:
+    client = await clickhouse_connect.get_async_client(dsn=address, autogenerate_session_id=False)
+    try:
+        while True:
+            value = len(answered)
+            await client.insert("k", [[value]] * 1000, column_names=["x"], settings={"async_insert": 0})
+            answered.append(value)
+    except (OSError, ClickHouseError):
+        await client.close()
+
+
+async def eventually_asked(address: str, query: str) -> set[int]:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                client = await clickhouse_connect.get_async_client(dsn=address)
+                return {row[0] for row in (await client.query(query)).result_rows}
+            except (OSError, ClickHouseError):
+                await asyncio.sleep(0.2)
+
+
+def up(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """`flightline up` that is expected to refuse at once."""
+    command = [sys.executable, "-m", "compose.cli", "up", "--only-engines", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_two_stacks_run_side_by_side_and_never_on_one_state_or_one_port(
+    engines: RunningStack, tmp_path: Path
+) -> None:
+    with running_stack(tmp_path / "other", "--only-engines") as other:
+        assert set(pids(other.ready)).isdisjoint(pids(engines.ready))
+        refused = up("--state", str(engines.state), "--port-base", str(free_port_base()))
+        assert refused.returncode == 1
+        assert "--state" in refused.stderr
+        taken = int(other.ready.kafka.rpartition(":")[2])
+        refused = up("--state", str(tmp_path / "third"), "--port-base", str(taken))
+        assert refused.returncode == 1
+        assert "--port-base" in refused.stderr
+        assert str(taken + 1) in refused.stderr
+        assert alive(with_descendants(other.ready))
+
+
+def test_an_engine_with_an_address_in_the_environment_is_not_started(
+    engines: RunningStack, tmp_path: Path
+) -> None:
+    env = {"FLIGHTLINE_KAFKA": engines.ready.kafka, "FLIGHTLINE_POSTGRES": engines.ready.postgres}
+    with running_stack(tmp_path / "state", "--only-engines", env=env) as running:
+        assert running.ready.kafka == engines.ready.kafka
+        assert running.ready.processes["kafka"] == []
+        assert running.ready.processes["postgres"] == []
+        assert len(running.ready.processes["clickhouse"]) == 1
+        assert running.ready.clickhouse.partition("@")[2].startswith(HOST)
+
+
+def test_secrets_are_for_their_owner_only(engines: RunningStack) -> None:
+    for file in (engines.state / "secrets.json", engines.ready_file):
+        assert file.stat().st_mode & 0o077 == 0
+
+
+def test_doctor_says_what_is_missing_and_how_to_mend_it(engines: RunningStack, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "compose.cli"]
+    nowhere = subprocess.run(
+        [*command, "doctor", "--state", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert nowhere.returncode == 1
+    assert "flightline up" in nowhere.stdout
+    subprocess.run([*command, "migrate", "--state", str(engines.state)], timeout=60, check=True)
+    well = subprocess.run(
+        [*command, "doctor", "--state", str(engines.state)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert well.returncode == 0, well.stdout
