@@ -18,6 +18,10 @@ _ZSTD_STEP = 64
 """Bytes unpacked at a time: a block of zstd takes 4 and unpacks to 128 KiB, so a step makes 2 MiB at most."""
 
 
+_MAX_MEMBERS = 16
+"""Of a gzip or zstd body: thousands of empty ones would cost seconds."""
+
+
 class Body(Protocol):
     """A request's body as Granian gives it: whole, or in pieces."""
 
@@ -85,11 +89,13 @@ def unpack(content: bytes, encoding: str | None) -> bytes:
 def _gzip(content: bytes) -> bytes:
     """All members of a gzip file, which may be several."""
     unpacked = b""
-    while content:
+    for _ in range(_MAX_MEMBERS):
+        if not content:
+            return unpacked
         member = zlib.decompressobj(_GZIP_BITS)
         unpacked += _inflate(member, content, MAX_BODY_BYTES - len(unpacked))
         content = member.unused_data
-    return unpacked
+    raise _Undecodable(f"it has more than {_MAX_MEMBERS} members")
 
 
 def _deflate(content: bytes) -> bytes:
@@ -112,10 +118,14 @@ def _inflate(decoder: "zlib._Decompress", content: bytes, limit: int) -> bytes:
 def _zstd(content: bytes) -> bytes:
     """All frames of a zstd file. The library has no limit of its own on what a piece unpacks to."""
     unpacked = bytearray()
-    frame = None
+    frame, frames = None, 0
     view = memoryview(content)
     while view:
-        frame = frame or zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+        if frame is None:
+            frames += 1
+            if frames > _MAX_MEMBERS:
+                raise _Undecodable(f"it has more than {_MAX_MEMBERS} frames")
+            frame = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
         step, view = view[:_ZSTD_STEP], view[_ZSTD_STEP:]
         unpacked += frame.decompress(step)
         if len(unpacked) > MAX_BODY_BYTES:

@@ -20,7 +20,7 @@ _PEOPLE = re.compile(
     r"|\(dart:io\)|\(https://github\.com/sindresorhus/got\)",
     re.IGNORECASE,
 )
-_BROWSERS_WITHOUT_PEOPLE = re.compile(r"headless|phantomjs|puppeteer|playwright|selenium|cypress", re.IGNORECASE)
+_WITHOUT_PEOPLE = re.compile(r"headless|phantomjs|puppeteer|playwright|selenium|cypress", re.IGNORECASE)
 _detector = CrawlerDetect()
 
 
@@ -30,7 +30,7 @@ def is_bot(user_agent: str) -> bool:
     if not user_agent:
         return False
     judged = user_agent[:MAX_JUDGED]
-    if _BROWSERS_WITHOUT_PEOPLE.search(judged):
+    if _WITHOUT_PEOPLE.search(judged):
         return True
     rest = _PEOPLE.sub("", judged).strip()
     return bool(rest) and bool(_detector.is_crawler(rest))

@@ -1,5 +1,7 @@
 """Every metric of the door."""
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS = Counter(
@@ -46,3 +48,9 @@ FEED_RESTARTS = Counter(
 )
 KNOWN = Gauge("flightline_ingest_known", "Entries that the door decides by.", ["table"])
 SNAPSHOT_SAVED = Gauge("flightline_ingest_snapshot_saved_seconds", "Unix time of the newest snapshot.")
+
+
+@cache
+def events(status: str, reason: str) -> Counter:
+    """The counter of events with this answer; looked up once, for it is counted for each event."""
+    return EVENTS.labels(status, reason)

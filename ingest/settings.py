@@ -65,9 +65,7 @@ def _bind(environ: Mapping[str, str]) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _number(
-    environ: Mapping[str, str], name: str, default: float, *, lowest: float, highest: float
-) -> float:
+def _number(environ: Mapping[str, str], name: str, default: float, *, lowest: float, highest: float) -> float:
     text = environ.get(f"FLIGHTLINE_{name}", "").strip()
     try:
         value = float(text) if text else default

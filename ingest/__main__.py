@@ -1,0 +1,42 @@
+"""`python -m ingest`: one door, one process; several of them share a port."""
+
+import logging
+import os
+import sys
+
+import structlog
+import uvloop
+
+from ingest.app import run
+from ingest.errors import SettingError
+from ingest.settings import load
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
+    # Its reports of a broker that is away repeat ours, many times a second.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+
+
+def main() -> None:
+    """Runs until told to stop. A setting that is wrong ends it with one sentence."""
+    try:
+        settings = load(os.environ)
+    except SettingError as error:
+        sys.exit(str(error))
+    _configure_logging()
+    uvloop.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Who may send: keys, origins, limits; and what a request says of its sender."""
+
+import math
+import time
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Protocol
+from urllib.parse import parse_qs
+
+from ingest.domain.incoming import MAX_TEXT
+from ingest.domain.knowledge import Knowledge
+from ingest.domain.rate import TokenBucket
+from ingest.domain.validate import Sender
+from ingest.errors import Refusal, unavailable
+from ingest.settings import Settings
+from schemas.access_keys import AccessKey, KeyKind, hash_key
+from schemas.reasons import Scope
+
+_MAX_KEY = 256
+_COUNTRY_LETTERS = 2
+_NO_COUNTRY = "XX"
+
+
+class HeaderMap(Protocol):
+    """A request's headers by lower-case name; the first value of each."""
+
+    def get(self, key: str, default: str | None = None) -> str | None:
+        """The value, or the default."""
+
+
+_hash = lru_cache(maxsize=4_096)(hash_key)
+
+
+def key_in(headers: HeaderMap, query: str) -> str | None:
+    """The key as sent: X-Write-Key, or the parameter `key`."""
+    key = headers.get("x-write-key")
+    if key is None and "key=" in query:
+        key = parse_qs(query).get("key", [None])[0]
+    return key
+
+
+class Access:
+    """Checks keys against what is known of them; keeps the token buckets of this door."""
+
+    def __init__(self, settings: Settings, knowledge: Knowledge) -> None:
+        self._settings = settings
+        self._knowledge = knowledge
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def find(self, key: str | None) -> AccessKey | None:
+        """The key's newest version, whatever it allows."""
+        if not key or len(key) > _MAX_KEY or not key.isascii():
+            return None
+        return self._knowledge.keys.get(_hash(key))
+
+    def require(self, key: str | None, origin: str | None, now: int, *, catching_up: bool) -> AccessKey:
+        """The key if it may send events from `origin` at `now` (epoch ms). Raises Refusal."""
+        found = self.find(key)
+        if found is None:
+            if key and catching_up:
+                raise unavailable("the keys have not all been read yet")
+            raise Refusal(401, "bad-key", "send a valid key in X-Write-Key or ?key=")
+        if found.revoked or (found.expires_at is not None and now >= found.expires_at):
+            raise Refusal(401, "bad-key", "the key was revoked or has expired")
+        if Scope.WRITE not in found.scopes:
+            raise Refusal(403, "missing-scope", f"the key lacks the scope {Scope.WRITE}")
+        if origin is not None and not origin_allowed(found, origin):
+            raise Refusal(403, "origin-not-allowed", "the key may not be used from this origin")
+        return found
+
+    def spend(self, key: AccessKey, events: int) -> None:
+        """Counts the events against the key's own limit. Raises Refusal with 429."""
+        rate = key.limits.events_per_second
+        if rate is None:
+            return
+        now = time.monotonic()
+        burst = max(1, key.limits.burst or rate)
+        bucket = self._buckets.get(key.key_hash)
+        if bucket is None or (bucket.rate, bucket.burst) != (rate, burst):
+            bucket = self._buckets[key.key_hash] = TokenBucket(rate, burst, now)
+        if (wait := bucket.take(events, now)) > 0:
+            retry_after = ("retry-after", str(math.ceil(wait)))
+            raise Refusal(429, "too-many-requests", f"the key may send {rate} events a second", [retry_after])
+
+    def sender(self, key: AccessKey, headers: HeaderMap, client: str) -> Sender:
+        """The sender as its events depend on it. `client` is its address, used here and kept nowhere."""
+        private = headers.get("sec-gpc") == "1" or headers.get("dnt") == "1"
+        if key.kind is KeyKind.SERVER:
+            return Sender(key, private=private)
+        user_agent = headers.get("user-agent") or ""
+        country = self._country(headers, client) if self._settings.trusted_proxies else ""
+        return Sender(key, user_agent[:MAX_TEXT], country, private)
+
+    def _country(self, headers: HeaderMap, client: str) -> str:
+        country = (headers.get(self._settings.country_header) or "").upper()
+        well_formed = len(country) == _COUNTRY_LETTERS and country.isascii() and country.isalpha()
+        if not well_formed or country == _NO_COUNTRY:
+            return ""
+        try:
+            address = ip_address(client.rpartition(":")[0].strip("[]"))
+        except ValueError:
+            return ""
+        return country if any(address in network for network in self._settings.trusted_proxies) else ""
+
+
+def origin_allowed(key: AccessKey, origin: str) -> bool:
+    """Whether a browser's page of this origin may use the key."""
+    return not key.allowed_origins or origin in key.allowed_origins or "*" in key.allowed_origins

@@ -1,0 +1,104 @@
+"""The composition root: builds the door's parts and runs them."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from ingest.access import Access
+from ingest.bots import is_bot
+from ingest.campaign_feed import CampaignFeed
+from ingest.domain.judge import Judge
+from ingest.domain.knowledge import Knowledge
+from ingest.kafka_sink import KafkaSink
+from ingest.routes import Routes
+from ingest.settings import Settings
+from ingest.snapshot import SnapshotFile
+
+log = structlog.get_logger(__name__)
+
+_MEGABYTE = 1024 * 1024
+
+
+class FeedReadiness:
+    """Ready once the topics were read to their ends, or a snapshot was found; until then it catches up."""
+
+    def __init__(self, feed: CampaignFeed, *, from_snapshot: bool) -> None:
+        self._feed = feed
+        self._from_snapshot = from_snapshot
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough is known to decide by."""
+        return self._from_snapshot or self._feed.complete
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether what is unknown may only not have been read yet."""
+        return not self._feed.complete
+
+
+async def run(settings: Settings) -> None:
+    """Runs a door until SIGTERM or SIGINT; then answers what it has taken, and stops."""
+    knowledge = Knowledge()
+    snapshot = SnapshotFile(settings.state, knowledge)
+    from_snapshot = snapshot.load()
+    feed = CampaignFeed(settings.kafka, knowledge)
+    sink = KafkaSink(
+        settings.kafka,
+        linger_seconds=settings.linger_ms / 1000,
+        deadline_seconds=settings.deadline_ms / 1000,
+        max_pending_bytes=settings.max_pending_mb * _MEGABYTE,
+    )
+    routes = Routes(
+        knowledge=knowledge,
+        access=Access(settings, knowledge),
+        judge=Judge(knowledge, is_bot),
+        sink=sink,
+        readiness=FeedReadiness(feed, from_snapshot=from_snapshot),
+    )
+    background = [_watched(part) for part in (feed.run(), sink.run(), snapshot.keep(feed))]
+    log.info("door.starting", host=settings.host, port=settings.port, from_snapshot=from_snapshot)
+    await _serve(routes, settings)
+    await sink.close()
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    if feed.complete:
+        with suppress(OSError):
+            snapshot.save()
+    log.info("door.stopped")
+
+
+async def _serve(routes: Routes, settings: Settings) -> None:
+    server = Server(
+        routes,
+        address=settings.host,
+        port=settings.port,
+        backlog=settings.max_connections,
+        backpressure=settings.max_connections,
+        websockets=False,
+        log_enabled=False,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.serve()
+
+
+def _watched(part: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A part that must not end by itself: an error of it is a bug, and shows in the log."""
+    task = asyncio.get_running_loop().create_task(part)
+
+    def report(ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            log.error("door.part_failed", error=repr(error))
+
+    task.add_done_callback(report)
+    return task
