@@ -1,9 +1,9 @@
 """Filters in memory that say which sealed segments may hold an id, all of them asked at once.
 
-Nearly every id is new, so nearly every look-up ends here. A filter is a Bloom filter whose bits for one id lie
-in one block of 128 bits; the same block of 16 segments lies side by side, so that one read of memory answers
-for all of them. At 16 bits an id (2 bytes) with 8 bits set, about 1 in 1,000 absent ids passes a full filter
-(tests/unit/aggregator/test_seen_ids.py holds it below 1 in 500).
+Nearly every id is new, so nearly every look-up ends here. A filter is a Bloom filter whose bits for one id
+lie in one block of 128 bits; the same block of 16 segments lies side by side, so that one read of memory
+answers for all of them. At 16 bits an id (2 bytes) with 8 bits set, about 1 in 1,000 absent ids passes a full
+filter (tests/unit/aggregator/test_seen_ids.py holds it below 1 in 500).
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ Words = npt.NDArray[np.uint64]
 Indexes = npt.NDArray[np.int64]
 
 MAX_IDS = 1 << 18
-"""Above this a filter's block number and its 8 bits of 6 bits each would not fit the 64 bits of a key's half."""
+"""Above this a block's number and the places of 8 bits (6 bits each) would not fit half a key (64 bits)."""
 
 _BITS_AN_ID = 16
 _BLOCK_WORDS = 2

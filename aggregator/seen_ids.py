@@ -1,15 +1,16 @@
 """Which ids a partition has counted: an event is a duplicate if its id was counted at a smaller position.
 
 The newest ids are in a table in memory; full or old enough it is sealed into an immutable segment file
-(aggregator/seen_segment.py) with a filter in memory (aggregator/seen_filter.py), because nearly every id is new
-and must not touch the disk. Files are named by epoch and only ever added, or removed when no id in them can be
-asked for any more, so a process that lost its partition can neither block nor spoil those of the new owner.
+(seen_segment.py) with a filter in memory (seen_filter.py), because nearly every id is new and must not touch
+the disk. Files are named by epoch and only ever added, or removed when another one holds their ids or nobody
+can ask for them any more: a process that lost its partition can neither block nor spoil its successor's.
 
-Costs, by `tests/bench/seen_ids.py`: see its output; 24 h at 1,667 events a second are 144 million ids over all
-partitions: 2 bytes an id for the filters (290 MB), 4 GB of files, and per partition about 45 MB for a full table
-in memory. The window is a setting: halve it and all of this halves.
+Costs: 24 h at 1,667 events a second are 144 million ids over all partitions: 2 bytes an id for the filters
+(290 MB), 28 bytes an id of files (4 GB), and for each partition a full table (about 45 MB). The window is a
+setting: halve it and all of this but the tables halves. `tests/bench/seen_ids.py` measures time and memory.
 """
 
+import contextlib
 import hashlib
 from array import array
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ SEAL_MS = 10 * 60 * 1000
 
 KEY_SIZE = 16
 _ATTEMPTS_TO_OPEN = 100
+_LEFTOVERS = frozenset({".tmp", ".corrupt"})
+_LONGEST_WINDOW_MS = 2**32 - 1
+"""A segment keeps times in 32 bits, and spans a window at most (49 days)."""
 
 
 def key_of(organization_id: str, event_id: str) -> bytes:
@@ -62,8 +66,10 @@ class SeenIds:
         self._filters = FilterBank(seal_ids)
         self._segments: dict[int, Segment] = {}
         self._rebuild_from: int | None = None
-        self._clock = coverage.newest_at
-        self._begin_table(coverage.first_offset)
+        self._clock: int = coverage.newest_at
+        self._oldest_needed = self._clock - window_ms
+        self._next_offset = coverage.next_offset
+        self._begin_table()
 
     @classmethod
     def open(
@@ -85,8 +91,11 @@ class SeenIds:
         `rebuild_from`. `now` (wall clock, epoch milliseconds) only bounds the log's time: a window does not
         pass while the log stands still.
         """
+        if window_ms > _LONGEST_WINDOW_MS:
+            raise ValueError(f"a window of {window_ms} ms is longer than {_LONGEST_WINDOW_MS}")
         folder = folder / str(partition)
         folder.mkdir(parents=True, exist_ok=True)
+        _clean(folder, incarnation, now - 2 * window_ms)
         segments = _load(folder, incarnation)
         clock = min(now, max((segment.coverage.newest_at for segment in segments), default=0))
         covered, complete = _covered(segments, clock - window_ms, next_offset)
@@ -131,15 +140,15 @@ class SeenIds:
         duplicates = []
         for index, (key, position) in enumerate(zip(keys, positions, strict=True)):
             known = self._row_of.get(key)
-            first = position
+            first, counted_at = position, self._clock
             if known is not None and self._ats[known] >= self._oldest_needed:
                 first = self._positions[known]
             if sealed and index in sealed:
-                first = min(first, sealed[index])
+                first, counted_at = min((first, counted_at), sealed[index])
             if first < position:
                 duplicates.append(index)
             else:
-                self._record(key, known, position, self._clock)
+                self._record(key, known, position, counted_at)
         self._cover(positions)
         return duplicates
 
@@ -161,17 +170,19 @@ class SeenIds:
         self._cover(positions)
 
     def seal(self) -> None:
-        """Writes the table in memory to a file; on a graceful stop the next owner then has nothing to rebuild."""
+        """Writes the table in memory to a file; after a graceful stop nothing is left to rebuild."""
         if self._row_of:
             self._write_table()
-            self._begin_table(self._next_offset)
+            self._begin_table()
         self._expire()
 
     def _advance(self, at: int) -> None:
         """The log's time goes on, and a table that is old enough is sealed before it takes more."""
         self._clock = max(self._clock, at)
         self._oldest_needed = self._clock - self._window_ms
-        if self._ats and self._clock - self._ats[0] >= self._seal_ms:
+        if not self._row_of:
+            self._table_since = self._clock
+        elif self._clock - self._table_since >= self._seal_ms:
             self.seal()
 
     def _record(self, key: bytes, known: int | None, position: int, at: int) -> None:
@@ -189,33 +200,33 @@ class SeenIds:
         if len(self._row_of) >= self._seal_ids:
             self.seal()
 
-    def _sealed_positions(self, keys: Sequence[bytes]) -> dict[int, int]:
-        """Index into `keys` → smallest position within the window that a segment holds for it."""
+    def _sealed_positions(self, keys: Sequence[bytes]) -> dict[int, tuple[int, int]]:
+        """Index into `keys` → smallest position that a segment has for it within the window, and its time."""
         if not self._segments or not keys:
             return {}
         prefixes, suffixes = _halves(keys)
         indexes, slots = self._filters.candidates(suffixes)
-        found: dict[int, int] = {}
+        found: dict[int, tuple[int, int]] = {}
         for slot in np.unique(slots):
             asked = indexes[slots == slot]
             segment = self._segments[int(slot)]
             rows = segment.rows_of(prefixes[asked], suffixes[asked])
             there = rows >= 0
             positions, ats = segment.places(rows[there])
-            live = ats.astype(np.int64) >= self._oldest_needed
-            for index, position in zip(asked[there][live].tolist(), positions[live].tolist(), strict=True):
-                found[index] = min(position, found.get(index, position))
+            places = zip(asked[there].tolist(), positions.tolist(), ats.tolist(), strict=True)
+            for index, position, at in places:
+                if at >= self._oldest_needed:
+                    found[index] = min((position, at), found.get(index, (position, at)))
         return found
 
-    def _begin_table(self, first_offset: int) -> None:
+    def _begin_table(self) -> None:
+        self._first_offset = self._next_offset
         # Rows of the three follow each other in the order in which keys came: a dict keeps that order.
         self._row_of: dict[bytes, int] = {}
         self._positions = array("Q")
         self._ats = array("Q")
-        self._first_offset = first_offset
-        self._next_offset = first_offset
         self._preceding_at = self._clock
-        self._oldest_needed = self._clock - self._window_ms
+        self._table_since = self._clock
 
     def _write_table(self) -> None:
         prefixes, suffixes = _halves(list(self._row_of))
@@ -238,7 +249,7 @@ class SeenIds:
             self._drop(slot)
 
     def _mergeable(self, ids: int) -> int | None:
-        """The slot of a small segment just before the table: restarts and quiet hours must not pile up files."""
+        """The slot of a small segment just before the table: restarts and quiet hours pile up no files."""
         for slot, segment in self._segments.items():
             if (
                 segment.coverage.next_offset == self._first_offset
@@ -269,14 +280,15 @@ def _halves(keys: Sequence[bytes]) -> tuple[Words, Words]:
 
 
 def _load(folder: Path, incarnation: int) -> list[Segment]:
-    """Opens every segment that no other one contains, in order of offsets; puts corrupt ones aside.
+    """Opens every segment that no other one contains, in order of offsets, and deletes those contained.
 
-    Another owner may be merging and removing files at the same time: then the folder is read again.
+    Corrupt ones are put aside. Another owner may be merging and removing files at the same time: then the
+    folder is read again.
     """
     for _ in range(_ATTEMPTS_TO_OPEN):
         names = [Coverage.of(path) for path in folder.glob(f"*{seen_segment.SUFFIX}")]
         known = [name for name in names if name is not None and name.incarnation == incarnation]
-        wanted = [name for name in known if not any(name.within(other) for other in known)]
+        wanted = {name for name in known if not any(name.within(other) for other in known)}
         segments = []
         for name in sorted(wanted):
             path = folder / name.file_name
@@ -285,14 +297,24 @@ def _load(folder: Path, incarnation: int) -> list[Segment]:
             except FileNotFoundError:
                 break
             except CorruptSegment as error:
-                log.error(
-                    "a segment of seen ids is corrupt and is rebuilt", file=path.name, reason=str(error)
-                )
+                log.warning("a segment of seen ids is corrupt", file=path.name, reason=str(error))
                 seen_segment.put_aside(path)
                 break
         else:
+            for name in set(known) - wanted:
+                (folder / name.file_name).unlink(missing_ok=True)
             return segments
     raise OSError(f"the segments of seen ids in {folder} change too fast to be read")
+
+
+def _clean(folder: Path, incarnation: int, before: int) -> None:
+    """Removes what nobody reads any more: segments of earlier incarnations, files half-written or corrupt."""
+    for path in folder.iterdir():
+        name = Coverage.of(path)
+        old = name is not None and name.incarnation < incarnation and name.newest_at < before
+        with contextlib.suppress(FileNotFoundError):
+            if old or (path.suffix in _LEFTOVERS and path.stat().st_mtime_ns // 1_000_000 < before):
+                path.unlink()
 
 
 def _covered(segments: Sequence[Segment], oldest_needed: int, next_offset: int) -> tuple[int, bool]:

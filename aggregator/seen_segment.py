@@ -32,7 +32,7 @@ class CorruptSegment(Exception):
 
 
 class Coverage(msgspec.Struct, frozen=True, order=True):
-    """What a segment's name says: every id counted in these offsets, and not older than the window, is in it."""
+    """What a segment's name says: every id counted in these offsets is in it, but for expired ones."""
 
     incarnation: int
     first_offset: int
@@ -91,7 +91,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 class Segment:
-    """A sealed file, mapped. `preceding_at`: the newest time of all that was counted before its first offset."""
+    """A sealed file, mapped. `preceding_at`: the newest time of what was counted before its first offset."""
 
     def __init__(self, path: Path, head: _Head, body: memoryview) -> None:
         self.path = path
@@ -140,7 +140,7 @@ class Segment:
 
 
 def write(folder: Path, coverage: Coverage, preceding_at: int, ids: Ids) -> Segment:
-    """Seals these ids (at least one) into a file that is whole or not there, and durable; returns it opened."""
+    """Seals these ids (at least one) into a durable file that is whole or not there; returns it opened."""
     order = np.argsort(ids.prefixes, kind="stable")
     oldest_at = int(ids.ats.min())
     head = msgspec.json.encode(_Head(coverage, len(ids), oldest_at, preceding_at))
@@ -168,7 +168,7 @@ def write(folder: Path, coverage: Coverage, preceding_at: int, ids: Ids) -> Segm
 
 
 def open_segment(path: Path) -> Segment:
-    """Maps a file and checks all of it (1 GB/s and more); CorruptSegment, or FileNotFoundError when it is gone."""
+    """Maps a file and checks all of it; CorruptSegment, or FileNotFoundError when it is gone."""
     with path.open("rb") as file:
         try:
             mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
