@@ -1,25 +1,33 @@
 """Fixtures over the real engines. `engines`: Kafka, Postgres, ClickHouse; `stack`: the services as well."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from compose.topics import ensure_topics
-from tests.running import RunningStack, running_stack
+from tests.running import RunningStack, running_stack, scratch
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """For the states of stacks that a test starts itself; not pytest's `tmp_path`, see `scratch`."""
+    with scratch() as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def engines() -> Iterator[RunningStack]:
     """One set of engines for the whole session; take fresh databases in it."""
-    with running_stack(tmp_path_factory.mktemp("engines") / "state", "--only-engines") as running:
+    with scratch() as path, running_stack(path / "state", "--only-engines") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def stack() -> Iterator[RunningStack]:
     """A full `flightline up` for the whole session; make campaigns of your own in it, stop nothing."""
-    with running_stack(tmp_path_factory.mktemp("stack") / "state") as running:
+    with scratch() as path, running_stack(path / "state") as running:
         yield running
 
 

@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -96,6 +98,20 @@ class RunningStack:
             await migrate_clickhouse(client, ClickHouseLayout())
             await client.close()
         return address
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for states, removed afterwards.
+
+    Not below pytest's own: every pytest that starts on the machine closes that to other users, and Postgres
+    runs as one of them when the tests run as root.
+    """
+    path = Path(tempfile.mkdtemp(prefix="flightline-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def free_port_base() -> int:

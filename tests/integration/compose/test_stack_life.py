@@ -71,8 +71,8 @@ async def records_of(bootstrap: str, count: int) -> list[int]:
             return [int((await consumer.getone()).value or b"") for _ in range(count)]
 
 
-async def test_data_survives_ctrl_c_which_leaves_no_process_and_other_ports_are_fine(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+async def test_data_survives_ctrl_c_which_leaves_no_process_and_other_ports_are_fine(folder: Path) -> None:
+    state = folder / "state"
     with running_stack(state, "--only-engines") as first:
         await write_everywhere(first.ready, 1)
         processes = with_descendants(first.ready)
@@ -87,9 +87,9 @@ async def test_data_survives_ctrl_c_which_leaves_no_process_and_other_ports_are_
 
 
 async def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_has_all_data(
-    tmp_path: Path,
+    folder: Path,
 ) -> None:
-    state, base = tmp_path / "state", free_port_base()
+    state, base = folder / "state", free_port_base()
     with running_stack(state, "--only-engines", port_base=base) as first:
         await write_everywhere(first.ready, 1)
         processes = with_descendants(first.ready)
@@ -105,9 +105,9 @@ async def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_has
 
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_a_killed_engine_is_started_again_with_all_that_it_had_acknowledged(
-    tmp_path: Path, engine: str
+    folder: Path, engine: str
 ) -> None:
-    with running_stack(tmp_path / "state", "--only-engines") as running:
+    with running_stack(folder / "state", "--only-engines") as running:
         await write_everywhere(running.ready, 1)
         (old,) = running.ready.processes[engine]
         os.kill(old, signal.SIGKILL)
@@ -127,8 +127,8 @@ async def eventually_written(running: RunningStack, value: int) -> None:
                 await asyncio.sleep(0.2)
 
 
-async def test_clickhouse_killed_in_the_middle_of_inserts_keeps_every_answered_block(tmp_path: Path) -> None:
-    with running_stack(tmp_path / "state", "--only-engines") as running:
+async def test_clickhouse_killed_in_the_middle_of_inserts_keeps_every_answered_block(folder: Path) -> None:
+    with running_stack(folder / "state", "--only-engines") as running:
         address = running.ready.clickhouse
         client = await clickhouse_connect.get_async_client(dsn=address, autogenerate_session_id=False)
         await client.command(
@@ -177,15 +177,15 @@ def up(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_two_stacks_run_side_by_side_and_never_on_one_state_or_one_port(
-    engines: RunningStack, tmp_path: Path
+    engines: RunningStack, folder: Path
 ) -> None:
-    with running_stack(tmp_path / "other", "--only-engines") as other:
+    with running_stack(folder / "other", "--only-engines") as other:
         assert set(pids(other.ready)).isdisjoint(pids(engines.ready))
         refused = up("--state", str(engines.state), "--port-base", str(free_port_base()))
         assert refused.returncode == 1
         assert "--state" in refused.stderr
         taken = int(other.ready.kafka.rpartition(":")[2])
-        refused = up("--state", str(tmp_path / "third"), "--port-base", str(taken))
+        refused = up("--state", str(folder / "third"), "--port-base", str(taken))
         assert refused.returncode == 1
         assert "--port-base" in refused.stderr
         assert str(taken + 1) in refused.stderr
@@ -193,10 +193,10 @@ def test_two_stacks_run_side_by_side_and_never_on_one_state_or_one_port(
 
 
 def test_an_engine_with_an_address_in_the_environment_is_not_started(
-    engines: RunningStack, tmp_path: Path
+    engines: RunningStack, folder: Path
 ) -> None:
     env = {"FLIGHTLINE_KAFKA": engines.ready.kafka, "FLIGHTLINE_POSTGRES": engines.ready.postgres}
-    with running_stack(tmp_path / "state", "--only-engines", env=env) as running:
+    with running_stack(folder / "state", "--only-engines", env=env) as running:
         assert running.ready.kafka == engines.ready.kafka
         assert running.ready.processes["kafka"] == []
         assert running.ready.processes["postgres"] == []
@@ -209,10 +209,10 @@ def test_secrets_are_for_their_owner_only(engines: RunningStack) -> None:
         assert file.stat().st_mode & 0o077 == 0
 
 
-def test_doctor_says_what_is_missing_and_how_to_mend_it(engines: RunningStack, tmp_path: Path) -> None:
+def test_doctor_says_what_is_missing_and_how_to_mend_it(engines: RunningStack, folder: Path) -> None:
     command = [sys.executable, "-m", "compose.cli"]
     nowhere = subprocess.run(
-        [*command, "doctor", "--state", str(tmp_path)],
+        [*command, "doctor", "--state", str(folder)],
         capture_output=True,
         text=True,
         timeout=60,
