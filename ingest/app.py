@@ -2,17 +2,16 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
 import structlog
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from ingest.access import Access
-from ingest.bots import is_bot
 from ingest.campaign_feed import CampaignFeed
+from ingest.domain.bots import is_bot
 from ingest.domain.judge import Judge
 from ingest.domain.knowledge import Knowledge
 from ingest.kafka_sink import KafkaSink
@@ -62,9 +61,14 @@ async def run(settings: Settings) -> None:
         sink=sink,
         readiness=FeedReadiness(feed, from_snapshot=from_snapshot),
     )
-    background = [_watched(part) for part in (feed.run(), sink.run(), snapshot.keep(feed))]
+    server = _server(routes, settings)
+    parts = (feed.run(), sink.run(), snapshot.keep(feed))
+    background = [asyncio.get_running_loop().create_task(part) for part in parts]
+    failures: list[BaseException] = []
+    for task in background:
+        task.add_done_callback(partial(_end_of_part, server=server, failures=failures))
     log.info("door.starting", host=settings.host, port=settings.port, from_snapshot=from_snapshot)
-    await _serve(routes, settings)
+    await server.serve()
     await sink.close()
     for task in background:
         task.cancel()
@@ -73,9 +77,19 @@ async def run(settings: Settings) -> None:
         with suppress(OSError):
             snapshot.save()
     log.info("door.stopped")
+    if failures:
+        raise failures[0]
 
 
-async def _serve(routes: Routes, settings: Settings) -> None:
+def _end_of_part(task: asyncio.Task[None], *, server: Server, failures: list[BaseException]) -> None:
+    """A part ends only with the door. One that fails is a bug: better a door that is started again."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("door.part_failed", error=repr(error))
+        failures.append(error)
+        server.stop()  # type: ignore[no-untyped-call]  # granian leaves it untyped
+
+
+def _server(routes: Routes, settings: Settings) -> Server:
     server = Server(
         routes,
         address=settings.host,
@@ -89,16 +103,4 @@ async def _serve(routes: Routes, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
-    await server.serve()
-
-
-def _watched(part: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A part that must not end by itself: an error of it is a bug, and shows in the log."""
-    task = asyncio.get_running_loop().create_task(part)
-
-    def report(ended: asyncio.Task[None]) -> None:
-        if not ended.cancelled() and (error := ended.exception()) is not None:
-            log.error("door.part_failed", error=repr(error))
-
-    task.add_done_callback(report)
-    return task
+    return server

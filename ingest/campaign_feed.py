@@ -84,33 +84,28 @@ class CampaignFeed:
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     async def _read_and_follow(self) -> None:
+        # Without a group a subscription is given all partitions, from their starts.
         consumer = AIOKafkaConsumer(
+            *self._sources,
             bootstrap_servers=self._bootstrap,
             group_id=None,
             enable_auto_commit=False,
-            auto_offset_reset="none",
+            auto_offset_reset="earliest",
             fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await consumer.start()
-                partitions = await self._assign(consumer)
+            partitions = self._assigned(consumer)
             await self._read_whole(consumer, partitions)
             await self._follow(consumer, partitions)
         finally:
             await consumer.stop()
 
-    async def _assign(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-        existing = await consumer.topics()
-        if missing := self._sources.keys() - existing:
+    def _assigned(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        partitions = sorted(consumer.assignment())
+        if missing := self._sources.keys() - {part.topic for part in partitions}:
             raise LogReplaced(f"missing topics: {', '.join(sorted(missing))}")
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in self._sources
-            for number in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
         return partitions
 
     async def _read_whole(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
