@@ -1,0 +1,91 @@
+"""Reads `budget-gates` and lets the status of campaigns follow their crossings.
+
+The doors close from the topic directly; this consumer may be hours behind without a cent being lost.
+"""
+
+import asyncio
+import contextlib
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
+
+from control_api import metrics
+from control_api.errors import Unavailable
+from control_api.handlers.automatic import apply_gate
+from control_api.handlers.ports import Clock, Store
+from schemas import budget_gates
+from schemas.budget_gates import BudgetGate
+
+log = structlog.get_logger(__name__)
+
+GROUP = "control-api"
+_RETRY_SECONDS = 0.5
+_POLL_MS = 500
+_SESSION_MS = 10_000
+_gate = msgspec.json.Decoder(BudgetGate)
+
+
+class BudgetGateConsumer:
+    """Runs until cancelled; commits an offset to Kafka after Postgres has what it says, so a crash in between
+    applies a gate twice, which changes nothing."""
+
+    def __init__(self, bootstrap_servers: str, store: Store, clock: Clock) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._store = store
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Reads, and begins anew whenever Kafka was away."""
+        while True:
+            try:
+                await self._consume()
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("gates.kafka_unavailable", error=repr(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _consume(self) -> None:
+        consumer = AIOKafkaConsumer(
+            budget_gates.TOPIC,
+            bootstrap_servers=self._bootstrap_servers,
+            group_id=GROUP,
+            client_id="control_api",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=_SESSION_MS,
+        )
+        try:
+            await consumer.start()
+            log.info("gates.reading")
+            while True:
+                batches = await consumer.getmany(timeout_ms=_POLL_MS)
+                for records in batches.values():
+                    for record in records:
+                        await self._apply(record)
+                if batches:
+                    await consumer.commit()
+        finally:
+            with contextlib.suppress(Exception):
+                await consumer.stop()
+
+    async def _apply(self, record: ConsumerRecord[bytes, bytes]) -> None:
+        if record.value is None:  # a tombstone: the campaign is long gone
+            return
+        try:
+            gate = _gate.decode(record.value)
+        except msgspec.MsgspecError as error:
+            metrics.UNREADABLE_GATES.inc()
+            log.error("gates.unreadable", partition=record.partition, offset=record.offset, error=str(error))  # noqa: TRY400  the sentence says it all
+            return
+        changed = await self._until_saved(gate)
+        metrics.GATES.labels("changed" if changed else "none").inc()
+        log.info("gates.applied", campaign=gate.campaign_id, thresholds=gate.thresholds, changed=changed)
+
+    async def _until_saved(self, gate: BudgetGate) -> bool:
+        while True:
+            try:
+                return await apply_gate(self._store, gate, self._clock())
+            except Unavailable as error:
+                log.warning("gates.postgres_unavailable", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)

@@ -1,0 +1,130 @@
+"""From a submission to a campaign's content: every rule of creation, all errors at once."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import UNSET
+
+from control_api.domain.campaign import CampaignType, Content, Settings
+from control_api.domain.money_rules import Amounts, over_limit, read_amounts
+from control_api.domain.organization import Organization
+from control_api.domain.refusals import FieldError, InvalidCampaign
+from control_api.domain.submission import Submission
+from control_api.domain.targeting import check_rules
+
+START = "/startDate"
+END = "/endDate"
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
+_MIN_VARIANTS = 2
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Read(msgspec.Struct, frozen=True):
+    """What the rules made of a submission. `content` is only to be used when `errors` is empty."""
+
+    content: Content
+    amounts: Amounts
+    errors: tuple[FieldError, ...]
+
+
+def read_submission(submission: Submission, default_currency: str) -> Read:
+    """The normalized content and every error that does not depend on the moment or the organization."""
+    amounts, errors = read_amounts(submission, default_currency)
+    start = _moment(START, submission.start_date or None, errors)
+    end = _moment(END, submission.end_date, errors)
+    name = (submission.name or "").strip()
+    if not name:
+        errors.append(FieldError("/name", "a name is required"))
+    if submission.type is UNSET:
+        errors.append(FieldError("/type", "a type is required"))
+    if submission.start_date is UNSET:
+        errors.append(FieldError(START, "a startDate is required"))
+    if start and end and end <= start:
+        errors.append(FieldError(END, "must be after startDate"))
+    errors.extend(check_rules(submission.targeting_rules))
+    errors.extend(_check_settings(submission.settings))
+    content = Content(
+        name=name,
+        description=submission.description or "",
+        type=submission.type or CampaignType.PROMOTION,
+        targeting_rules=submission.targeting_rules,
+        start_date=start or _EPOCH,
+        end_date=end,
+        budget=amounts.budget,
+        settings=_normalized(submission.settings, amounts),
+        currency=amounts.currency,
+    )
+    return Read(content, amounts, tuple(errors))
+
+
+def new_content(submission: Submission, organization: Organization, now: datetime) -> Content:
+    """The content of a campaign to create; raises InvalidCampaign with every error."""
+    read = read_submission(submission, organization.default_currency)
+    errors = [*read.errors, *over_limit(read.amounts, organization)]
+    if submission.start_date is not UNSET:
+        errors.extend(start_in_future(read.content.start_date, now))
+    refuse(errors)
+    return read.content
+
+
+def start_in_future(start: datetime, now: datetime) -> Iterator[FieldError]:
+    """A campaign is planned before it starts."""
+    if start <= now:
+        yield FieldError(START, "must be in the future")
+
+
+def refuse(errors: list[FieldError]) -> None:
+    """Raises InvalidCampaign when there are errors; of several about one field the first one stays."""
+    if errors:
+        raise InvalidCampaign(tuple({error.pointer: error for error in reversed(errors)}.values())[::-1])
+
+
+def _moment(pointer: str, moment: datetime | None, errors: list[FieldError]) -> datetime | None:
+    if moment is None:
+        return None
+    if not _FIRST_YEAR < moment.year < _LAST_YEAR:
+        errors.append(FieldError(pointer, f"must lie between the years {_FIRST_YEAR} and {_LAST_YEAR}"))
+        return None
+    utc = moment.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def _normalized(settings: Settings, amounts: Amounts) -> Settings:
+    return msgspec.structs.replace(
+        settings,
+        max_impressions=settings.max_impressions or UNSET,
+        budget_limit=amounts.budget_limit or UNSET,
+        pricing=amounts.pricing,
+        attribution=settings.attribution or UNSET,
+        frequency_cap=settings.frequency_cap or UNSET,
+        ab_test_settings=settings.ab_test_settings or UNSET,
+    )
+
+
+def _check_settings(settings: Settings) -> Iterator[FieldError]:
+    if not settings.channels:
+        yield FieldError("/settings/channels", "at least one channel is required")
+    if len(set(settings.channels)) < len(settings.channels):
+        yield FieldError("/settings/channels", "a channel is named twice")
+    for index, rule in enumerate(settings.scheduling_rules):
+        if not is_time_zone(rule.time_zone):
+            yield FieldError(f"/settings/schedulingRules/{index}/timeZone", "not an IANA time zone")
+        if rule.from_ >= rule.to:
+            yield FieldError(f"/settings/schedulingRules/{index}/to", "must be after from")
+    if settings.ab_test_settings:
+        variants = settings.ab_test_settings.variants
+        if len({variant.name for variant in variants}) < max(len(variants), _MIN_VARIANTS):
+            yield FieldError("/settings/abTestSettings/variants", "at least two variants of different names")
+        if not any(variant.weight for variant in variants):
+            yield FieldError("/settings/abTestSettings/variants", "some weight must be above 0")
+
+
+def is_time_zone(name: str) -> bool:
+    """Whether the time zone database knows the name."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):  # unknown, or a name that is a path
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""Access keys: made, listed, revoked; each change reaches the doors through the outbox."""
+
+import secrets
+from datetime import datetime
+
+import msgspec
+
+from control_api.domain.keys import HINT_LENGTH, PREFIXES, KeyRequest, StoredKey, check_key, snapshot_of
+from control_api.errors import InvalidRequest, NotFound, Unauthorized
+from control_api.handlers.actor import Actor
+from control_api.handlers.ports import Store, Unit
+from schemas import access_keys
+from schemas.access_keys import KeyKind, hash_key
+from schemas.ids import new_id
+
+_SECRET_BYTES = 32
+
+
+class MadeKey(msgspec.Struct, frozen=True):
+    """A new key; `clear` is its text, which nobody can see again."""
+
+    key: StoredKey
+    clear: str
+
+
+async def make(store: Store, actor: Actor, asked: KeyRequest, now: datetime) -> MadeKey:
+    """A new key. Raises InvalidRequest."""
+    if errors := tuple(check_key(asked, now)):
+        raise InvalidRequest(errors)
+    clear = PREFIXES[asked.kind] + secrets.token_urlsafe(_SECRET_BYTES)
+    key = stored_key(clear, asked, actor, now)
+
+    async def work(unit: Unit) -> None:
+        if await unit.organization(actor.organization_id) is None:
+            raise Unauthorized("the token names an organization that does not exist")
+        await unit.create_key(key)
+        await publish_key(unit, key)
+
+    await store.in_transaction(work)
+    return MadeKey(key, clear)
+
+
+async def revoke(store: Store, actor: Actor, key_id: str, now: datetime) -> StoredKey:
+    """Revokes a key; one that is revoked already stays so. Raises NotFound."""
+
+    async def work(unit: Unit) -> StoredKey:
+        key = await unit.lock_key(actor.organization_id, key_id)
+        if key is None:
+            raise NotFound("there is no such key")
+        if key.revoked_at is not None:
+            return key
+        revoked = msgspec.structs.replace(key, revoked_at=now, version=key.version + 1)
+        await unit.revoke_key(key_id, now)
+        await publish_key(unit, revoked)
+        return revoked
+
+    return await store.in_transaction(work)
+
+
+async def publish_key(unit: Unit, key: StoredKey) -> int:
+    """Puts the key's snapshot into the outbox."""
+    return await unit.add_to_outbox(access_keys.TOPIC, key.key_hash, msgspec.json.encode(snapshot_of(key)))
+
+
+def stored_key(clear: str, asked: KeyRequest, actor: Actor, now: datetime) -> StoredKey:
+    """A key as it is kept."""
+    return StoredKey(
+        id=new_id(),
+        organization_id=actor.organization_id,
+        name=asked.name,
+        key_hash=hash_key(clear),
+        hint=clear[:HINT_LENGTH],
+        kind=KeyKind(asked.kind),
+        scopes=asked.scopes,
+        allowed_origins=asked.allowed_origins,
+        events_per_second=asked.events_per_second,
+        burst=asked.burst,
+        created_by=actor.user_id,
+        created_at=now,
+        expires_at=asked.expires_at,
+    )

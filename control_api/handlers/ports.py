@@ -1,0 +1,90 @@
+"""What handlers need of the world. `app.py` fills these in."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from control_api.domain.account import Account
+from control_api.domain.campaign import Campaign
+from control_api.domain.keys import StoredKey
+from control_api.domain.organization import Limits, Organization
+from control_api.handlers.listing import ListQuery
+from schemas.reasons import Threshold
+
+T = TypeVar("T")
+
+
+class Unit(Protocol):
+    """One transaction: all of what is written through it is committed, or nothing is."""
+
+    async def organization(self, organization_id: str) -> Organization | None: ...
+
+    async def lock_campaign(self, organization_id: str, campaign_id: str) -> tuple[Campaign, Account] | None:
+        """Locks the account, then the campaign. The account knows the current budget version's crossings."""
+
+    async def create_campaign(self, campaign: Campaign) -> None:
+        """A new campaign with its account. Raises NameTaken at the latest when the transaction ends."""
+
+    async def update_campaign(self, campaign: Campaign, previous: Campaign) -> None:
+        """Writes a campaign that was locked, and its account when there is a new budget version."""
+
+    async def name_is_taken(self, organization_id: str, name: str, campaign_id: str) -> bool:
+        """Whether another campaign than this one, neither cancelled nor deleted, has the name."""
+
+    async def record_crossings(
+        self, campaign: Campaign, thresholds: Iterable[Threshold], *, billed: int, at: datetime
+    ) -> None:
+        """Crossings that no event caused, of the campaign's budget version."""
+
+    async def announce(self, campaign_id: str, budget_version: int, threshold: Threshold) -> bool:
+        """True once for each crossing."""
+
+    async def lock_due_accounts(self, now: datetime, most: int) -> list[tuple[str, str]]:
+        """(organization, campaign) whose endDate has come, but for those that another replica holds."""
+
+    async def add_to_outbox(self, topic: str, key: str, value: bytes) -> int:
+        """The row's id: it is gone once Kafka has acked the record."""
+
+    async def create_key(self, key: StoredKey) -> bool:
+        """False when a key of this hash is there already."""
+
+    async def lock_key(self, organization_id: str, key_id: str) -> StoredKey | None: ...
+
+    async def revoke_key(self, key_id: str, now: datetime) -> None: ...
+
+    async def lock_organization(self, organization_id: str) -> Organization | None: ...
+
+    async def update_organization(
+        self,
+        organization_id: str,
+        *,
+        name: str,
+        time_zone: str,
+        currency: str,
+        limits: dict[str, Limits],
+        now: datetime,
+    ) -> None: ...
+
+
+class Store(Protocol):
+    """The database. Every method raises Unavailable while it cannot be reached."""
+
+    async def in_transaction(self, work: Callable[[Unit], Awaitable[T]]) -> T:
+        """Runs `work` in one transaction; `work` may be called again when that was rolled back."""
+
+    async def campaign(self, organization_id: str, campaign_id: str) -> tuple[Campaign, Account] | None: ...
+
+    async def campaigns(self, query: ListQuery) -> list[tuple[Campaign, Account, str]]: ...
+
+    async def organization(self, organization_id: str) -> Organization | None: ...
+
+    async def keys(self, organization_id: str) -> list[StoredKey]: ...
+
+    async def is_published(self, ids: Sequence[int]) -> bool:
+        """Whether Kafka has acked these records of the outbox."""
+
+
+class Clock(Protocol):
+    """The time now, in UTC with whole milliseconds."""
+
+    def __call__(self) -> datetime: ...
