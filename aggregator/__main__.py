@@ -18,6 +18,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"aggregator: {error}")
     configure_logging(settings)
+    settings.state.mkdir(parents=True, exist_ok=True)
     aggregator = Aggregator(settings)
     worker = faust.Worker(aggregator.app, loglevel=settings.log_level, redirect_stdouts=False, quiet=True)
     worker.execute_from_commandline()

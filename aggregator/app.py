@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -33,43 +34,47 @@ class Aggregator:
         self._settings = settings
         self.app = build_app(settings, self)
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing = AsyncExitStack()
 
     async def start(self) -> None:
-        """Opens the adapters. None of them needs its engine to be there yet."""
+        """Opens the adapters; what is opened here is closed in the opposite order by `stop`."""
         settings = self._settings
-        self._pool = await connect_pool(settings.postgres, settings.postgres_connections)
-        self._publisher = Publisher(settings.kafka)
-        self._log_reader = LogReader(settings.kafka)
-        ledger = Ledger(self._pool)
-        relay = OutboxRelay(self._connect, "ledger", self._publisher.publish)
-        self._settlement = Settlement(
+        pool = await connect_pool(settings.postgres, settings.postgres_connections)
+        self._closing.callback(pool.terminate)
+        publisher = Publisher(settings.kafka)
+        self._closing.push_async_callback(publisher.stop)
+        log_reader = LogReader(settings.kafka)
+        self._closing.push_async_callback(log_reader.stop)
+        client = await self._clickhouse()
+        self._closing.push_async_callback(client.close)
+        ledger = Ledger(pool)
+        relay = OutboxRelay(self._connect, "ledger", publisher.publish)
+        health = HealthServer(settings.metrics_bind, self._is_ready)
+        await health.start()
+        self._closing.push_async_callback(health.stop)
+        self._closing.push_async_callback(self._cancel_tasks)
+        self._tasks = [asyncio.create_task(relay.run()), asyncio.create_task(create_days(ledger))]
+        self.app.settlement = Settlement(
             settings,
             ledger,
-            EventStore(await self._clickhouse()),
-            self._log_reader,
-            DeadLetters(self._publisher.publish),
+            EventStore(client),
+            log_reader,
+            DeadLetters(publisher.publish),
             clock_ms=clock_ms,
             on_crossing=relay.wake,
             on_failure=self._crash,
         )
-        self.app.settlement = self._settlement
-        self._health = HealthServer(settings.metrics_bind, self._is_ready)
-        await self._health.start()
-        self._tasks = [
-            asyncio.create_task(relay.run()),
-            asyncio.create_task(create_days(ledger)),
-        ]
+        # Handed over first of all: what is billed is stored if that can be done in a few seconds.
+        self._closing.push_async_callback(self.app.settlement.stop)
 
     async def stop(self) -> None:
-        """Hands over: what is billed is stored if that can be done in a few seconds."""
-        await self._settlement.stop()
+        """Hands the partitions over and closes everything."""
+        await self._closing.aclose()
+
+    async def _cancel_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._log_reader.stop()
-        await self._publisher.stop()
-        await self._health.stop()
-        self._pool.terminate()
 
     def _is_ready(self) -> bool:
         return bool(self.app.rebalancing_count) and not self.app.rebalancing

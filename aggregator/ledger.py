@@ -4,7 +4,7 @@ Every connection carries short timeouts, so that a process that is stopped in th
 can't hold the others up: Postgres ends it, and the compare-and-set refuses it when it wakes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -123,12 +123,14 @@ class Ledger:
     ) -> list[BatchRecord]:
         """The records of the batches that begin in the range, in order."""
         async with self._pool.acquire() as connection:
-            rows = await self._sql.batches_between(
-                connection,
-                partition=partition,
-                incarnation=incarnation,
-                first_offset=first_offset,
-                next_offset=next_offset,
+            rows = await _fetch(
+                self._sql.batches_between(
+                    connection,
+                    partition=partition,
+                    incarnation=incarnation,
+                    first_offset=first_offset,
+                    next_offset=next_offset,
+                )
             )
         return [
             BatchRecord(
@@ -140,8 +142,10 @@ class Ledger:
     async def duplicates_from(self, partition: int, incarnation: int, first_offset: int) -> set[int]:
         """Positions at or above an offset that were not counted because their ids had been counted."""
         async with self._pool.acquire() as connection:
-            rows = await self._sql.duplicates_between(
-                connection, partition=partition, incarnation=incarnation, first_offset=first_offset
+            rows = await _fetch(
+                self._sql.duplicates_between(
+                    connection, partition=partition, incarnation=incarnation, first_offset=first_offset
+                )
             )
         return {row["position"] for row in rows}
 
@@ -207,20 +211,24 @@ class Ledger:
     async def blocks_not_stored(self, claim: Claim) -> list[Block]:
         """Blocks that were fixed and are not known to be in ClickHouse, in order."""
         async with self._pool.acquire() as connection:
-            rows = await self._sql.blocks_not_stored(
-                connection, partition=claim.partition, incarnation=claim.incarnation
+            rows = await _fetch(
+                self._sql.blocks_not_stored(
+                    connection, partition=claim.partition, incarnation=claim.incarnation
+                )
             )
         return [Block(**dict(row)) for row in rows]
 
     async def blocks_not_verified(self, claim: Claim, age: timedelta, most: int) -> list[Block]:
         """At most `most` blocks that were stored at least `age` ago and not verified since."""
         async with self._pool.acquire() as connection:
-            rows = await self._sql.blocks_not_verified(
-                connection,
-                partition=claim.partition,
-                incarnation=claim.incarnation,
-                age_seconds=age.total_seconds(),
-                most=most,
+            rows = await _fetch(
+                self._sql.blocks_not_verified(
+                    connection,
+                    partition=claim.partition,
+                    incarnation=claim.incarnation,
+                    age_seconds=age.total_seconds(),
+                    most=most,
+                )
             )
         return [Block(**dict(row)) for row in rows]
 
@@ -244,7 +252,7 @@ class Ledger:
     async def _lock_accounts(self, connection: Any, deltas: Mapping[str, Delta]) -> dict[str, Account]:
         if not deltas:
             return {}
-        rows = await self._sql.lock_accounts(connection, campaign_ids=list(deltas))
+        rows = await _fetch(self._sql.lock_accounts(connection, campaign_ids=list(deltas)))
         if len(rows) < len(deltas):
             known = {str(row["campaign_id"]) for row in rows}
             unknown = [delta for campaign_id, delta in sorted(deltas.items()) if campaign_id not in known]
@@ -254,7 +262,7 @@ class Ledger:
                 organization_ids=[delta.organization_id for delta in unknown],
                 currencies=[delta.currency for delta in unknown],
             )
-            rows = await self._sql.lock_accounts(connection, campaign_ids=list(deltas))
+            rows = await _fetch(self._sql.lock_accounts(connection, campaign_ids=list(deltas)))
         accounts = (_account(row) for row in rows)
         return {account.campaign_id: account for account in accounts}
 
@@ -271,7 +279,7 @@ class Ledger:
         if not limited:
             return {}
         crossed: dict[str, set[Threshold]] = {}
-        for row in await self._sql.crossings_of(connection, campaign_ids=limited):
+        async for row in self._sql.crossings_of(connection, campaign_ids=limited):
             crossed.setdefault(str(row["campaign_id"]), set()).add(Threshold(row["threshold"]))
         return {campaign_id: frozenset(thresholds) for campaign_id, thresholds in crossed.items()}
 
@@ -312,6 +320,11 @@ class Ledger:
             partitions=[-1] * (len(gates) + 1),
         )
         await self._sql.notify_outbox(connection)
+
+
+async def _fetch(rows: AsyncIterator[asyncpg.Record]) -> list[asyncpg.Record]:
+    """All rows of a query; aiosql gives them one by one."""
+    return [row async for row in rows]
 
 
 def _require_owner(changed: str, partition: int, epoch: int) -> None:
