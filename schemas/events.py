@@ -24,6 +24,9 @@ INDEX_BITS = 10
 MAX_TIME_MS = 253_402_300_799_999
 """The end of the year 9999: what every engine can hold."""
 
+NO_DATA = msgspec.Raw(b"")
+"""`omit_defaults` knows a Raw by identity: another empty Raw would be written as `"data":,`, which is no JSON."""
+
 Millis = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]
 CostMicros = Annotated[int, msgspec.Meta(ge=0, le=MAX_MICROS)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
@@ -64,7 +67,7 @@ class TrackingEvent(
     user_agent: str = ""
     revenue: CostMicros = 0
     revenue_verified: bool = False
-    data: msgspec.Raw = msgspec.Raw(b"")
+    data: msgspec.Raw = NO_DATA
 
 
 _encoder = msgspec.json.Encoder()

@@ -8,6 +8,7 @@ from ingest.domain.decode import data_depth
 from ingest.domain.incoming import MAX_DATA_BYTES, MAX_DATA_DEPTH, Amount, IncomingEvent, Refused
 from schemas.access_keys import AccessKey, KeyKind
 from schemas.campaign_state import CampaignState
+from schemas.events import NO_DATA
 from schemas.ids import uuid7_millis
 from schemas.money import InvalidMoney, to_micros
 from schemas.reasons import PricingModel, Rejected, Scope
@@ -19,7 +20,6 @@ ON_ITS_WAY_MS = 60_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_NO_DATA = msgspec.Raw(b"")
 
 
 class Sender(msgspec.Struct, frozen=True, gc=False):
@@ -47,7 +47,7 @@ class Checked(msgspec.Struct, frozen=True, gc=False):
     backfill: bool = False
     revenue: int = 0
     cost: int = 0
-    data: msgspec.Raw = _NO_DATA
+    data: msgspec.Raw = NO_DATA
 
 
 class _Refusal(Exception):
@@ -66,7 +66,7 @@ def check(event: IncomingEvent, sender: Sender, campaign: CampaignState, now: in
             backfill=backfill,
             revenue=_money(event.revenue, "revenue", campaign) if event.revenue else 0,
             cost=_cost(event.cost, sender.key, campaign) if event.cost else 0,
-            data=_data(event.data) if event.data else _NO_DATA,
+            data=_data(event.data) if event.data else NO_DATA,
         )
     except _Refusal as refusal:
         return Refused(refusal.reason, refusal.detail, event.event_id)
@@ -127,7 +127,7 @@ def _cost(amount: Amount, key: AccessKey, campaign: CampaignState) -> int:
 def _data(raw: msgspec.Raw) -> msgspec.Raw:
     content = bytes(raw)
     if content == b"null":
-        return _NO_DATA
+        return NO_DATA
     if content[:1] != b"{":
         raise _Refusal(Rejected.MALFORMED, "data must be an object")
     if len(content) > MAX_DATA_BYTES:

@@ -85,6 +85,14 @@ class Door:
         return self.process.wait(15)
 
 
+def _start(environment: dict[str, str], output: Path) -> "subprocess.Popen[bytes]":
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ingest"], env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+
+
 @asynccontextmanager
 async def running_door(
     kafka: str, state: Path, *, ready: bool = True, port: int | None = None, **settings: str
@@ -98,11 +106,7 @@ async def running_door(
         "FLIGHTLINE_STATE": str(state),
         **{f"FLIGHTLINE_{name.upper()}": value for name, value in settings.items()},
     }
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / f"door-{port}.log").open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ingest"], env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+    process = _start(environment, state / f"door-{port}.log")
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as http:
         door = Door(process, f"http://127.0.0.1:{port}", http)
         try:
