@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import structlog
-from clickhouse_connect.driver import create_async_client
-from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from aggregator.agents import build_app
+from aggregator.clickhouse import ClickHouse
 from aggregator.dead_letters import DeadLetters
 from aggregator.event_store import EventStore
 from aggregator.health import HealthServer
 from aggregator.ledger import RETRYABLE, Ledger, connect_pool
+from aggregator.live_windows import add_live_windows
 from aggregator.log_reader import LogReader
 from aggregator.publisher import Publisher
 from aggregator.retry import tries
@@ -32,7 +32,9 @@ class Aggregator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._publisher = Publisher(settings.kafka)
         self.app = build_app(settings, self)
+        add_live_windows(self.app, settings.live_windows(), self._publisher.publish, clock_ms)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = AsyncExitStack()
 
@@ -41,12 +43,12 @@ class Aggregator:
         settings = self._settings
         pool = await connect_pool(settings.postgres, settings.postgres_connections)
         self._closing.callback(pool.terminate)
-        publisher = Publisher(settings.kafka)
+        publisher = self._publisher
         self._closing.push_async_callback(publisher.stop)
         log_reader = LogReader(settings.kafka)
         self._closing.push_async_callback(log_reader.stop)
-        client = await self._clickhouse()
-        self._closing.push_async_callback(client.close)
+        clickhouse = ClickHouse(settings.clickhouse)
+        self._closing.push_async_callback(clickhouse.close)
         ledger = Ledger(pool)
         relay = OutboxRelay(self._connect, "ledger", publisher.publish)
         health = HealthServer(settings.metrics_bind, self._is_ready)
@@ -57,7 +59,7 @@ class Aggregator:
         self.app.settlement = Settlement(
             settings,
             ledger,
-            EventStore(client),
+            EventStore(clickhouse),
             log_reader,
             DeadLetters(publisher.publish),
             clock_ms=clock_ms,
@@ -84,15 +86,6 @@ class Aggregator:
 
     async def _connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(self._settings.postgres, timeout=10)
-
-    async def _clickhouse(self) -> AsyncClient:
-        """ClickHouse's client asks the server for its version when it is made: wait for it in the background
-        of nothing else, because without a client there is no way to store; billing has not begun yet."""
-        return await create_async_client(
-            dsn=self._settings.clickhouse,
-            connect_timeout=5,
-            send_receive_timeout=30,
-        )
 
 
 def clock_ms() -> int:

@@ -5,12 +5,11 @@ Why a deduplication token alone is not trusted, and what was measured, stands in
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
 import structlog
-from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 from clickhouse_connect.driver.summary import QuerySummary
 
@@ -80,6 +79,16 @@ class Verdict(msgspec.Struct, frozen=True):
         return sum(each.billed for each in self.found)
 
 
+class Client(Protocol):
+    """The two calls of clickhouse-connect's AsyncClient that the store makes."""
+
+    async def command(self, *args: Any, **settings: Any) -> Any:
+        """A statement without rows, or an insert."""
+
+    async def query(self, *args: Any, **settings: Any) -> Any:
+        """A query with its rows."""
+
+
 class EventStore:
     """The tables `events` and `fence` of one ClickHouse, or cluster.
 
@@ -89,7 +98,7 @@ class EventStore:
     was asked may have been done or not, and StoreError when it refused.
     """
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
 
     async def raise_fence(self, partition: int, epoch: int, owner: str) -> None:
@@ -175,7 +184,8 @@ class EventStore:
     async def _rows(self, name: str, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
         async with _refusals():
             result = await self._client.query(clickhouse_query(name), parameters)
-        return result.result_rows
+        rows: Sequence[Sequence[Any]] = result.result_rows
+        return rows
 
 
 def query_id(block: Block) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from aggregator.domain.windows import AlertRules
 from aggregator.errors import SettingsError
+from aggregator.live_windows import LiveWindowSettings
 
 _MIB = 1024 * 1024
 
@@ -32,7 +34,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seen_window_seconds: int = 24 * 3600
     session_timeout_seconds: float = 6.0
     postgres_connections: int = 10
+    alert_window_minutes: int = 60
+    alert_factor: float = 0.5
+    alert_minimum_impressions: int = 1_000
+    alert_cooldown_minutes: int = 60
     log_level: str = "info"
+
+    def live_windows(self) -> LiveWindowSettings:
+        """The part that live windows and their alerts are about."""
+        return LiveWindowSettings(
+            rules=AlertRules(
+                window_minutes=self.alert_window_minutes,
+                factor=self.alert_factor,
+                minimum_impressions=self.alert_minimum_impressions,
+                cooldown_minutes=self.alert_cooldown_minutes,
+            )
+        )
 
 
 _REQUIRED = {
@@ -53,6 +70,10 @@ _OPTIONAL = {
     "seen_window_seconds": "FLIGHTLINE_SEEN_WINDOW_SECONDS",
     "session_timeout_seconds": "FLIGHTLINE_SESSION_TIMEOUT_SECONDS",
     "postgres_connections": "FLIGHTLINE_POSTGRES_CONNECTIONS",
+    "alert_window_minutes": "FLIGHTLINE_ALERT_WINDOW_MINUTES",
+    "alert_factor": "FLIGHTLINE_ALERT_FACTOR",
+    "alert_minimum_impressions": "FLIGHTLINE_ALERT_MINIMUM_IMPRESSIONS",
+    "alert_cooldown_minutes": "FLIGHTLINE_ALERT_COOLDOWN_MINUTES",
     "log_level": "FLIGHTLINE_LOG_LEVEL",
 }
 
