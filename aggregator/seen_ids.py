@@ -20,15 +20,16 @@ import numpy as np
 import structlog
 
 from aggregator import seen_segment
-from aggregator.seen_filter import MAX_IDS, FilterBank
+from aggregator.seen_filter import FilterBank
 from aggregator.seen_segment import CorruptSegment, Coverage, Ids, Segment, Words
 from schemas.events import INDEX_BITS
 
 log = structlog.get_logger(__name__)
 
 DAY_MS = 24 * 3600 * 1000
+SEAL_IDS = 1 << 18
 SEAL_MS = 10 * 60 * 1000
-"""A table is sealed after this much time of the log: what a crash leaves to rebuild."""
+"""A table is sealed at so many ids, or after this much time of the log: what a crash leaves to rebuild."""
 
 KEY_SIZE = 16
 _ATTEMPTS_TO_OPEN = 100
@@ -43,7 +44,9 @@ def key_of(organization_id: str, event_id: str) -> bytes:
     BLAKE2b keeps 64 bits of strength against collisions within an organization, 128 against those with
     another's ids; an organization's id holds no NUL. Its bits are uniform: filters and sorting rely on that.
     """
-    return hashlib.blake2b(f"{organization_id}\0{event_id}".encode(), digest_size=KEY_SIZE).digest()
+    return hashlib.blake2b(
+        f"{organization_id}\0{event_id}".encode(errors="surrogatepass"), digest_size=KEY_SIZE
+    ).digest()
 
 
 class SeenIds:
@@ -82,7 +85,7 @@ class SeenIds:
         now: int,
         *,
         window_ms: int = DAY_MS,
-        seal_ids: int = MAX_IDS,
+        seal_ids: int = SEAL_IDS,
         seal_ms: int = SEAL_MS,
     ) -> "SeenIds":
         """Loads what any owner sealed of this partition under `folder`.
@@ -137,18 +140,22 @@ class SeenIds:
         """
         self._advance(at)
         sealed = self._sealed_positions(keys)
+        row_of, recorded, ats, clock = self._row_of, self._positions, self._ats, self._clock
         duplicates = []
         for index, (key, position) in enumerate(zip(keys, positions, strict=True)):
-            known = self._row_of.get(key)
-            first, counted_at = position, self._clock
-            if known is not None and self._ats[known] >= self._oldest_needed:
-                first = self._positions[known]
-            if sealed and index in sealed:
-                first, counted_at = min((first, counted_at), sealed[index])
+            row = row_of.get(key)
+            if row is None and index not in sealed:  # nearly all: written out, for it is the hot path
+                row_of[key] = len(recorded)
+                recorded.append(position)
+                ats.append(clock)
+                continue
+            first, counted_at = sealed.get(index, (position, clock))
+            if row is not None and ats[row] >= self._oldest_needed:
+                first = min(first, recorded[row])
             if first < position:
                 duplicates.append(index)
             else:
-                self._record(key, known, position, counted_at)
+                self._record(key, row, position, counted_at)
         self._cover(positions)
         return duplicates
 
