@@ -28,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bill_linger_seconds: float = 0.1
     bill_max_bytes: int = 4 * _MIB
     store_linger_seconds: float = 0.5
-    store_max_rows: int = 50_000
+    store_max_rows: int = 20_000
     pending_max_rows: int = 400_000
     verify_after_seconds: float = 60.0
     seen_window_seconds: int = 24 * 3600
