@@ -186,13 +186,14 @@ class Take:
         rules: AlertRules,
         watermark: int,
     ) -> None:
-        self.watermark = watermark
         self.alerts: list[DomainEvent] = []
         self._stored = stored
         self._stored_ids = stored_ids
         self._rules = rules
         self._open: dict[str, CampaignWindows] = {}
         self._changed: set[str] = set()
+        # After a restart: what was judged before must not be judged again by windows that have gone on.
+        self.watermark = watermark or max((w.newest_at for _, w in self._all()), default=0)
 
     def add(self, batch: BatchActivity, published_at: int) -> None:
         """Counts one batch, and judges all campaigns when it is the first of a new minute."""
@@ -207,10 +208,9 @@ class Take:
                 self._open[activity.campaign_id] = windows
             if windows.add(batch, activity, at):
                 self._changed.add(activity.campaign_id)
-        minute = judged_minute(at)
-        if at > self.watermark and minute > judged_minute(self.watermark):
-            self._judge(minute)
-        self.watermark = max(self.watermark, at)
+        before, self.watermark = self.watermark, max(self.watermark, at)
+        if judged_minute(self.watermark) > judged_minute(before):
+            self._judge(judged_minute(self.watermark))
 
     def changes(self) -> dict[bytes, bytes | None]:
         """What is to be written, by campaign; None for windows that are over."""
@@ -221,15 +221,18 @@ class Take:
         }
 
     def _judge(self, minute: int) -> None:
-        for campaign_id in {*self._stored_ids(), *self._open}:
-            windows = self._windows(campaign_id)
-            if windows is None:
-                continue
+        for campaign_id, windows in self._all():
             before = msgspec.to_builtins(windows.raised)
             falls = windows.judge(minute, self._rules)
             if windows.is_stale(self.watermark) or msgspec.to_builtins(windows.raised) != before:
                 self._changed.add(campaign_id)
             self.alerts += [alert_of(campaign_id, windows.organization_id, fall) for fall in falls]
+
+    def _all(self) -> Iterator[tuple[str, CampaignWindows]]:
+        for campaign_id in {*self._stored_ids(), *self._open}:
+            windows = self._windows(campaign_id)
+            if windows is not None:
+                yield campaign_id, windows
 
     def _windows(self, campaign_id: str) -> CampaignWindows | None:
         if campaign_id not in self._open:

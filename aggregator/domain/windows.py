@@ -58,7 +58,7 @@ class Counts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def ctr(self) -> float | None:
         """Clicks in percent of impressions; None without impressions."""
-        return self.clicks / self.impressions * 100 if self.impressions else None
+        return self.clicks * 100 / self.impressions if self.impressions else None
 
 
 class Raised(msgspec.Struct, array_like=True, gc=False):
