@@ -91,6 +91,7 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
         broker_session_timeout=settings.session_timeout_seconds,
         broker_heartbeat_interval=settings.session_timeout_seconds / 4,
         broker_rebalance_timeout=10,
+        consumer_group_instance_id=settings.group_instance,
         broker_max_poll_interval=300,
         broker_max_poll_records=2 * _TAKE,
         consumer_max_fetch_size=4 * 1024 * 1024,

@@ -25,6 +25,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Names this process in the ledger; a new one at each start, so that each start has its own epoch."""
     metrics_bind: str = "127.0.0.1:0"
     group: str = "flightline-aggregator"
+    group_instance: str | None = None
+    """A name that survives restarts, unique in the group: a member that comes back within the session's
+    timeout gets its partitions again without a rebalance (Kafka's static membership)."""
     bill_linger_seconds: float = 0.1
     bill_max_bytes: int = 4 * _MIB
     store_linger_seconds: float = 0.5
@@ -61,6 +64,7 @@ _REQUIRED = {
 _OPTIONAL = {
     "metrics_bind": "FLIGHTLINE_METRICS_BIND",
     "group": "FLIGHTLINE_AGGREGATOR_GROUP",
+    "group_instance": "FLIGHTLINE_GROUP_INSTANCE",
     "bill_linger_seconds": "FLIGHTLINE_BILL_LINGER_SECONDS",
     "bill_max_bytes": "FLIGHTLINE_BILL_MAX_BYTES",
     "store_linger_seconds": "FLIGHTLINE_STORE_LINGER_SECONDS",

@@ -63,7 +63,12 @@ def _aggregator(settings: Settings, worker: int) -> ProcessSpec:
         name="aggregator",
         log=f"aggregator-{worker}",
         argv=[sys.executable, "-m", "aggregator"],
-        env=environment(settings, "aggregator", port, worker) | {"FLIGHTLINE_METRICS_BIND": bind},
+        env=environment(settings, "aggregator", port, worker)
+        | {
+            "FLIGHTLINE_METRICS_BIND": bind,
+            # Back within Kafka's session timeout, a restarted worker goes on without a rebalance.
+            "FLIGHTLINE_GROUP_INSTANCE": f"aggregator-{worker}",
+        },
         is_ready=lambda: responds(f"http://{bind}/ready"),
     )
 
