@@ -100,10 +100,15 @@ def _gzip(content: bytes) -> bytes:
 
 def _deflate(content: bytes) -> bytes:
     """zlib as the standard says, or bare deflate as some clients send."""
+    decoder = zlib.decompressobj(_ZLIB_BITS)
     try:
-        return _inflate(zlib.decompressobj(_ZLIB_BITS), content, MAX_BODY_BYTES)
+        unpacked = _inflate(decoder, content, MAX_BODY_BYTES)
     except zlib.error:
-        return _inflate(zlib.decompressobj(_RAW_BITS), content, MAX_BODY_BYTES)
+        decoder = zlib.decompressobj(_RAW_BITS)
+        unpacked = _inflate(decoder, content, MAX_BODY_BYTES)
+    if decoder.unused_data:
+        raise _Undecodable("something follows it")
+    return unpacked
 
 
 def _inflate(decoder: "zlib._Decompress", content: bytes, limit: int) -> bytes:

@@ -25,7 +25,7 @@ MAX_TIME_MS = 253_402_300_799_999
 """The end of the year 9999: what every engine can hold."""
 
 NO_DATA = msgspec.Raw(b"")
-"""`omit_defaults` knows a Raw by identity: another empty Raw would be written as `"data":,`, which is no JSON."""
+"""`omit_defaults` knows a Raw by identity: another empty one would be written as `"data":,`, no JSON."""
 
 Millis = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]
 CostMicros = Annotated[int, msgspec.Meta(ge=0, le=MAX_MICROS)]

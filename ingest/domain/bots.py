@@ -17,7 +17,7 @@ _PEOPLE = re.compile(
     r"|Apache-HttpAsyncClient|Jakarta Commons-HttpClient|Google-HTTP-Java-Client|ReactorNetty|GuzzleHttp"
     r"|Faraday|Symfony HttpClient|Ruby|Java|libwww-perl|PostmanRuntime|Ktor client)"
     r"(?:/[\w.\-]+| v[\d.]*)?(?![\w])"
-    r"|\(dart:io\)|\(https://github\.com/sindresorhus/got\)",
+    r"|\(dart:io\)|\(\+?https://github\.com/(?:sindresorhus/got|bitinn/node-fetch|node-fetch/node-fetch)\)",
     re.IGNORECASE,
 )
 _WITHOUT_PEOPLE = re.compile(r"headless|phantomjs|puppeteer|playwright|selenium|cypress", re.IGNORECASE)
