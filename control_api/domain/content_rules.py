@@ -1,6 +1,6 @@
 """From a submission to a campaign's content: every rule of creation, all errors at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -59,13 +59,18 @@ def read_submission(submission: Submission, default_currency: str) -> Read:
     return Read(content, amounts, tuple(errors))
 
 
-def new_content(submission: Submission, organization: Organization, now: datetime) -> Content:
-    """The content of a campaign to create; raises InvalidCampaign with every error."""
+def new_content(
+    submission: Submission, organization: Organization, now: datetime, unread: Sequence[FieldError] = ()
+) -> Content:
+    """The content of a campaign to create; raises InvalidCampaign with every error.
+
+    `unread` are the fields that could not be read at all, and that the submission therefore lacks.
+    """
     read = read_submission(submission, organization.default_currency)
     errors = [*read.errors, *over_limit(read.amounts, organization)]
     if submission.start_date is not UNSET:
         errors.extend(start_in_future(read.content.start_date, now))
-    refuse(errors)
+    refuse(errors, unread)
     return read.content
 
 
@@ -75,10 +80,19 @@ def start_in_future(start: datetime, now: datetime) -> Iterator[FieldError]:
         yield FieldError(START, "must be in the future")
 
 
-def refuse(errors: list[FieldError]) -> None:
-    """Raises InvalidCampaign when there are errors; of several about one field the first one stays."""
-    if errors:
-        raise InvalidCampaign(tuple({error.pointer: error for error in reversed(errors)}.values())[::-1])
+def refuse(errors: Sequence[FieldError], unread: Sequence[FieldError] = ()) -> None:
+    """Raises InvalidCampaign when there are errors: one for each field, none that follows from another."""
+    told = {error.pointer: error for error in unread}
+    for error in errors:
+        if not any(_is_about(pointer, error.pointer) for pointer in told):
+            told[error.pointer] = error
+    if told:
+        raise InvalidCampaign(tuple(told.values()))
+
+
+def _is_about(pointer: str, other: str) -> bool:
+    """Whether one of two pointers leads to a part of what the other one leads to."""
+    return f"{pointer}/".startswith(f"{other}/") or f"{other}/".startswith(f"{pointer}/")
 
 
 def _moment(pointer: str, moment: datetime | None, errors: list[FieldError]) -> datetime | None:

@@ -28,3 +28,13 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     def limits_in(self, currency: str) -> Limits:
         """The limits that hold for a currency; none when it has no entry."""
         return self.limits.get(currency, Limits())
+
+
+class User(msgspec.Struct, frozen=True):
+    """A person of an organization."""
+
+    id: str
+    organization_id: str
+    email: str
+    name: str
+    roles: tuple[str, ...]

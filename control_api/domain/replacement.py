@@ -1,6 +1,6 @@
 """What PUT may change in which status."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,13 +23,22 @@ _MAX_IMPRESSIONS = "/settings/maxImpressions"
 
 
 def replace(
-    campaign: Campaign, read: Read, account: Account, organization: Organization, *, now: datetime
+    campaign: Campaign,
+    read: Read,
+    account: Account,
+    organization: Organization,
+    *,
+    now: datetime,
+    unread: Sequence[FieldError] = (),
 ) -> Campaign:
     """The campaign with new content, still under its old budget version.
 
     Raises InvalidCampaign for values that no campaign may have, FieldsNotChangeable for those that differ and
-    may not in this status. Values that do not differ are never refused.
+    may not in this status. Values that do not differ are never refused. `unread` are the fields that could
+    not be read at all.
     """
+    if unread:
+        refuse(read.errors, unread)
     differing = differences(campaign, read.content)
     locked = [
         FieldError(pointer, "cannot be changed any more")

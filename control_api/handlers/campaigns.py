@@ -1,5 +1,6 @@
 """Create, read, list, replace and delete campaigns."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -8,6 +9,7 @@ from control_api.domain.account import Account
 from control_api.domain.campaign import Campaign, Content
 from control_api.domain.content_rules import new_content, read_submission
 from control_api.domain.lifecycle import require_deletable
+from control_api.domain.refusals import FieldError
 from control_api.domain.replacement import replace
 from control_api.domain.submission import Submission
 from control_api.errors import NameTaken, NotFound, Unauthorized
@@ -27,15 +29,20 @@ class Page(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
-async def create(store: Store, actor: Actor, submission: Submission, now: datetime) -> Saved:
-    """A new DRAFT with its account. Raises InvalidCampaign or NameTaken."""
+async def create(
+    store: Store, actor: Actor, submission: Submission, now: datetime, unread: Sequence[FieldError] = ()
+) -> Saved:
+    """A new DRAFT with its account. Raises InvalidCampaign or NameTaken.
+
+    `unread` are the fields of the submission that could not be read.
+    """
     campaign_id = new_id()
 
     async def work(unit: Unit) -> Saved:
         organization = await unit.organization(actor.organization_id)
         if organization is None:
             raise Unauthorized("the token names an organization that does not exist")
-        content = new_content(submission, organization, now)
+        content = new_content(submission, organization, now, unread)
         await _require_free_name(unit, actor.organization_id, content.name, campaign_id)
         campaign = _draft(content, campaign_id, actor, now)
         await unit.create_campaign(campaign)
@@ -75,7 +82,13 @@ def sort_text(query: ListQuery) -> str:
 
 
 async def replace_content(
-    store: Store, actor: Actor, campaign_id: str, submission: Submission, if_match: int, now: datetime
+    store: Store,
+    actor: Actor,
+    campaign_id: str,
+    submission: Submission,
+    if_match: int,
+    now: datetime,
+    unread: Sequence[FieldError] = (),
 ) -> Saved:
     """PUT: the whole content anew. Raises InvalidCampaign, FieldsNotChangeable, NameTaken."""
 
@@ -85,7 +98,7 @@ async def replace_content(
         if organization is None:
             raise NotFound("there is no such organization")
         read = read_submission(submission, before.currency)
-        after = replace(before, read, account, organization, now=now)
+        after = replace(before, read, account, organization, now=now, unread=unread)
         if after.name.lower() != before.name.lower() and before.status is not CampaignStatus.CANCELLED:
             await _require_free_name(unit, actor.organization_id, after.name, campaign_id)
         return await save(

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from control_api.domain.account import Account
 from control_api.domain.campaign import Campaign
 from control_api.domain.keys import StoredKey
-from control_api.domain.organization import Limits, Organization
+from control_api.domain.organization import Limits, Organization, User
 from control_api.handlers.listing import ListQuery
 from schemas.reasons import Threshold
 
@@ -79,6 +79,8 @@ class Store(Protocol):
     async def organization(self, organization_id: str) -> Organization | None: ...
 
     async def keys(self, organization_id: str) -> list[StoredKey]: ...
+
+    async def user(self, organization_id: str, user_id: str) -> User | None: ...
 
     async def is_published(self, ids: Sequence[int]) -> bool:
         """Whether Kafka has acked these records of the outbox."""

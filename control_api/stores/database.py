@@ -11,10 +11,10 @@ import structlog
 from control_api.domain.account import Account
 from control_api.domain.campaign import Campaign
 from control_api.domain.keys import StoredKey
-from control_api.domain.organization import Organization
+from control_api.domain.organization import Organization, User
 from control_api.errors import NameTaken, Unavailable
 from control_api.handlers.listing import ListQuery
-from control_api.stores.rows import UserRow, campaign_from, key_from, organization_from
+from control_api.stores.rows import campaign_from, key_from, organization_from, user_from
 from control_api.stores.unit import PostgresUnit, read_account
 from sql.load import postgres_queries
 
@@ -135,20 +135,11 @@ class Database:
             row = await _organizations.get_organization(connection, id=organization_id)
         return organization_from(row) if row else None
 
-    async def user(self, organization_id: str, user_id: str) -> UserRow | None:
+    async def user(self, organization_id: str, user_id: str) -> User | None:
         """A user of the organization."""
         async with self._connection() as connection:
             row = await _organizations.get_user(connection, id=user_id, organization_id=organization_id)
-        if row is None:
-            return None
-        return UserRow(
-            str(row["id"]),
-            organization_id,
-            row["email"],
-            row["name"],
-            tuple(row["roles"]),
-            row["created_at"],
-        )
+        return user_from(row) if row else None
 
     async def keys(self, organization_id: str) -> list[StoredKey]:
         """All keys of an organization, in order of their making."""
@@ -173,9 +164,9 @@ class Database:
             async with pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
                 # A proxy that passes everything on to the connection that it stands for.
                 yield cast("asyncpg.Connection", connection)
-        except asyncpg.exceptions.DataError:  # a value that cannot be sent: also an InterfaceError, but ours
-            raise
         except _AWAY as error:
+            if isinstance(error, ValueError):  # a value that cannot be sent: an InterfaceError too, but ours
+                raise
             log.warning("postgres.unavailable", error=repr(error))
             raise Unavailable("the database cannot be reached at this moment") from error
 

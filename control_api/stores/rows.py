@@ -1,6 +1,5 @@
 """Rows of Postgres as domain values, and back."""
 
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -9,7 +8,7 @@ import msgspec
 from control_api.domain.account import Account
 from control_api.domain.campaign import Campaign, CampaignType, PendingBudget, Settings
 from control_api.domain.keys import StoredKey
-from control_api.domain.organization import Limits, Organization
+from control_api.domain.organization import Limits, Organization, User
 from schemas.access_keys import KeyKind
 from schemas.money import Money, budget_micros, from_micros
 from schemas.reasons import CampaignStatus, Scope, StatusReason
@@ -120,12 +119,6 @@ def key_from(row: asyncpg.Record) -> StoredKey:
     )
 
 
-class UserRow(msgspec.Struct, frozen=True, rename="camel"):
+def user_from(row: asyncpg.Record) -> User:
     """A row of control.users."""
-
-    id: str
-    organization_id: str
-    email: str
-    name: str
-    roles: tuple[str, ...]
-    created_at: datetime
+    return User(str(row["id"]), str(row["organization_id"]), row["email"], row["name"], tuple(row["roles"]))

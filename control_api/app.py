@@ -1,0 +1,107 @@
+"""The composition root: the only place where adapters are built."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import structlog
+from litestar import Litestar, Router
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware import DefineMiddleware
+
+from control_api.auth.middleware import BearerAuthentication
+from control_api.auth.tokens import Tokens
+from control_api.clock import utc_now
+from control_api.consumers.budget_gates import BudgetGateConsumer
+from control_api.domain.refusals import FieldError
+from control_api.errors import MalformedRequest
+from control_api.jobs import end_dates
+from control_api.publishers.kafka import KafkaPublisher
+from control_api.routes import docs, system
+from control_api.routes.campaigns import CampaignRoutes
+from control_api.routes.edge import Edge
+from control_api.routes.keys import KeyRoutes
+from control_api.routes.openapi import openapi_config
+from control_api.routes.organization import OrganizationRoutes, me
+from control_api.routes.problems import HANDLERS
+from control_api.routes.request import ApiRequest
+from control_api.routes.responses import JsonResponse
+from control_api.routes.services import Services, services_of
+from control_api.settings import Settings
+from control_api.stores.database import Database
+from sql.outbox import OutboxRelay
+
+log = structlog.get_logger(__name__)
+
+VERSION = "1.0.0"
+_MAX_BODY_BYTES = 1 << 20
+_RESTART_SECONDS = 1.0
+
+
+def create_app(settings: Settings) -> Edge:
+    """The application with its background work: relay of the outbox, budget gates, end dates."""
+    database = Database(settings.postgres)
+    kafka = KafkaPublisher(settings.kafka)
+    services = Services(store=database, clock=utc_now, tokens=Tokens(settings.jwt_secret))
+
+    @contextlib.asynccontextmanager
+    async def background(_: Litestar) -> AsyncIterator[None]:
+        relay = OutboxRelay(database.connect, "control", kafka.publish)
+        gates = BudgetGateConsumer(settings.kafka, database, utc_now)
+        work: dict[str, Callable[[], Awaitable[None]]] = {
+            "outbox": relay.run,
+            "budget-gates": gates.run,
+            "end-dates": lambda: end_dates.run(database, utc_now),
+        }
+        tasks = [asyncio.create_task(_watched(name, part)) for name, part in work.items()]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await kafka.close()
+            await database.close()
+
+    app = Litestar(
+        route_handlers=[_api(), system.health, system.ready, system.prometheus, docs.docs, docs.problem],
+        lifespan=[background],
+        state=State({"services": services, "kafka": kafka}),
+        dependencies={"services": Provide(services_of, sync_to_thread=False)},
+        exception_handlers=HANDLERS,
+        request_class=ApiRequest,
+        response_class=JsonResponse,
+        openapi_config=openapi_config(VERSION),
+        request_max_body_size=_MAX_BODY_BYTES,
+        logging_config=None,
+    )
+    return Edge(app)
+
+
+def _api() -> Router:
+    return Router(
+        path="/api/v1",
+        route_handlers=[CampaignRoutes, KeyRoutes, OrganizationRoutes, me],
+        middleware=[DefineMiddleware(BearerAuthentication)],
+        guards=[refuse_unknown_parameters],
+    )
+
+
+def refuse_unknown_parameters(connection: ASGIConnection, handler: BaseRouteHandler) -> None:  # type: ignore[type-arg]
+    """A route that reads no query parameters has none: a misspelt one is not passed over."""
+    if not handler.opt.get("reads_parameters") and connection.query_params:
+        errors = [FieldError(name, "unknown parameter") for name in connection.query_params]
+        raise MalformedRequest("this resource has no query parameters", errors)
+
+
+async def _watched(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Runs background work for ever: an error that nobody expected is logged, and the work begins anew."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("background.failed", work=name)
+            await asyncio.sleep(_RESTART_SECONDS)

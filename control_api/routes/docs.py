@@ -1,0 +1,118 @@
+"""/docs: the API as a page of its own, made from the OpenAPI document; and a page for each problem.
+
+Plain HTML without scripts: nothing is loaded from anywhere else.
+"""
+
+import json
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from litestar import MediaType, Request, get
+
+from control_api.errors import NotFound
+from control_api.routes.openapi import TITLE
+from control_api.routes.problems import ALL
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
+code,pre{font:14px/1.45 ui-monospace,monospace;background:#f4f5f7;border-radius:4px}
+code{padding:.1em .3em}pre{padding:.8rem;overflow:auto}
+details{border:1px solid #d8dce2;border-radius:6px;margin:.5rem 0;padding:.5rem .8rem}
+summary{cursor:pointer}table{border-collapse:collapse;width:100%}
+td,th{border-bottom:1px solid #e4e7eb;padding:.3rem .5rem;text-align:left;vertical-align:top}
+.m{display:inline-block;min-width:4.2rem;font-weight:700}
+"""
+_METHODS = ("get", "post", "put", "delete")
+
+
+@get("/docs", media_type=MediaType.HTML, include_in_schema=False)
+async def docs(request: Request[Any, Any, Any]) -> str:
+    """Operations, schemas and problems."""
+    document = request.app.openapi_schema.to_schema()
+    return _page(TITLE, "".join(_body(document)))
+
+
+@get("/problems/{name:str}", media_type=MediaType.HTML, include_in_schema=False)
+async def problem(name: str) -> str:
+    """What a problem's `type` means, and what to do about it."""
+    kind = ALL.get(name)
+    if kind is None:
+        raise NotFound("there is no such problem type")
+    return _page(
+        kind.title,
+        f"<p>Status <code>{kind.status}</code></p><p>{_text(kind.advice)}</p><p><a href='/docs'>API</a></p>",
+    )
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>{body}</html>"
+    )
+
+
+def _body(document: dict[str, Any]) -> Iterator[str]:
+    yield f"<p>{_text(document['info'].get('description', ''))}</p>"
+    yield "<p>The machine-readable document: <a href='/api/v1/openapi.json'>openapi.json</a>. Every request "
+    yield "under <code>/api/v1</code> needs <code>Authorization: Bearer TOKEN</code>.</p><h2>Operations</h2>"
+    for path, item in document["paths"].items():
+        for method in _METHODS:
+            if method in item:
+                yield from _operation(method, path, item[method])
+    yield "<h2>Schemas</h2>"
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        yield f"<details id='schema-{escape(name)}'><summary><code>{escape(name)}</code></summary>"
+        yield f"<p>{_text(schema.get('description', ''))}</p>{_json(schema)}</details>"
+    yield "<h2>Problems</h2><table>"
+    for kind in ALL.values():
+        yield f"<tr><td>{kind.status}<td><a href='/problems/{kind.name}'><code>{kind.name}</code></a>"
+        yield f"<td>{_text(kind.advice)}"
+    yield "</table>"
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
+    yield f"<details><summary><span class='m'>{method.upper()}</span> <code>{escape(path)}</code> "
+    yield f"{_text(operation.get('summary', ''))}</summary><p>{_text(operation.get('description') or '')}</p>"
+    if parameters := operation.get("parameters"):
+        yield "<table><tr><th>Parameter<th>In<th>Type<th>"
+        for parameter in parameters:
+            kind = _type(parameter.get("schema", {}))
+            yield f"<tr><td><code>{escape(parameter['name'])}</code><td>{parameter['in']}<td>{escape(kind)}"
+            yield f"<td>{_text(parameter.get('description') or '')}"
+        yield "</table>"
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        yield f"<p>Body: {_reference(content.get('schema', {}))}</p>"
+        for example in content.get("examples", {}).values():
+            yield _json(example["value"])
+    for status, response in operation.get("responses", {}).items():
+        for content in response.get("content", {}).values():
+            yield f"<p>Answer {escape(status)}: {_reference(content.get('schema', {}))}</p>"
+    yield "</details>"
+
+
+def _reference(schema: dict[str, Any]) -> str:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    if name:
+        return f"<a href='#schema-{escape(name)}'><code>{escape(name)}</code></a>"
+    several = schema.get("oneOf") or schema.get("anyOf") or []
+    return " or ".join(filter(None, map(_reference, several))) or f"<code>{escape(_type(schema))}</code>"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    return str(schema.get("format") or schema.get("type") or "")
+
+
+def _json(value: Any) -> str:
+    return f"<pre>{escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+
+
+def _text(text: str) -> str:
+    """Escaped, with `code` between backticks."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))

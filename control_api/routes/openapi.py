@@ -1,0 +1,151 @@
+"""What the OpenAPI document says beyond what Litestar reads from the routes."""
+
+import datetime as dt
+import types
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import (
+    Components,
+    Example,
+    OpenAPIFormat,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+    SecurityScheme,
+)
+
+from control_api.routes.problems import MEDIA_TYPE
+from control_api.routes.reading import plain_type
+
+TITLE = "Flightline control API"
+_BEARER = "bearer"
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "create": {
+        "name": "Summer Sale",
+        "description": "Summer promotion campaign with 20% discount",
+        "type": "PROMOTION",
+        "targetingRules": ["rule-123", "rule-456"],
+        "startDate": "2027-06-01T00:00:00Z",
+        "endDate": "2027-08-31T23:59:59Z",
+        "budget": {"amount": 10000.00, "currency": "EUR"},
+        "settings": {
+            "targetAudience": ["segment-1", "segment-2"],
+            "channels": ["EMAIL", "WEB", "PUSH"],
+            "frequency": "WEEKLY",
+            "maxImpressions": 100000,
+            "pricing": {"model": "CPM", "price": {"amount": 2.50, "currency": "EUR"}},
+            "personalization": {"enabled": True, "rules": ["personalization-rule-1"]},
+        },
+    },
+    "key": {"name": "web shop", "kind": "publishable", "allowedOrigins": ["https://shop.example"]},
+}
+EXAMPLES["replace"] = EXAMPLES["create"] | {"description": "With 25% discount"}
+
+
+def documented(
+    *, example: str | None = None, parameters: type[msgspec.Struct] | None = None
+) -> type[Operation]:
+    """An Operation that adds an example of the body, the query parameters of a Struct, and problems."""
+
+    @dataclass
+    class Documented(Operation):
+        def __post_init__(self) -> None:
+            self.security = [{_BEARER: []}]
+            if parameters is not None:
+                self.parameters = [*(self.parameters or []), *parameters_of(parameters)]
+            if example is not None and isinstance(self.request_body, RequestBody):
+                for content in self.request_body.content.values():
+                    content.examples = {example: Example(value=EXAMPLES[example])}
+            if self.responses is not None:
+                self.responses.pop("400", None)
+                self.responses["default"] = _problem_response()
+
+    return Documented
+
+
+def parameters_of(struct: type[msgspec.Struct]) -> list[Parameter | Reference]:
+    """The fields of a Struct as query parameters."""
+    return [
+        Parameter(
+            name=field.encode_name,
+            param_in="query",
+            schema=_schema(field.type),
+            required=False,
+            description=f"Default {field.default}." if isinstance(field.default, str | int) else None,
+        )
+        for field in msgspec.structs.fields(struct)
+    ]
+
+
+def openapi_config(version: str) -> OpenAPIConfig:
+    """The document stands at /api/v1/openapi.json; /docs shows it (its page loads nothing from elsewhere)."""
+    return OpenAPIConfig(
+        title=TITLE,
+        version=version,
+        description="Campaigns, their life cycle, budgets, metrics and access keys.",
+        path="/api/v1",
+        render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        components=Components(
+            security_schemes={
+                _BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+            },
+            schemas={"Problem": _problem_schema()},
+        ),
+    )
+
+
+def _problem_response() -> OpenAPIResponse:
+    return OpenAPIResponse(
+        description="A problem; `type` leads to a page about it.",
+        content={MEDIA_TYPE: OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Problem"))},
+    )
+
+
+def _problem_schema() -> Schema:
+    text, number = Schema(type=OpenAPIType.STRING), Schema(type=OpenAPIType.INTEGER)
+    error = Schema(type=OpenAPIType.OBJECT, properties={"pointer": text, "detail": text})
+    return Schema(
+        title="Problem",
+        description="RFC 9457 problem details.",
+        type=OpenAPIType.OBJECT,
+        properties={
+            "type": text,
+            "title": text,
+            "status": number,
+            "detail": text,
+            "instance": text,
+            "requestId": text,
+            "errors": Schema(type=OpenAPIType.ARRAY, items=error),
+            "currentStatus": text,
+            "allowedTransitions": Schema(type=OpenAPIType.ARRAY, items=text),
+            "currentVersion": number,
+        },
+        required=["type", "title", "status", "detail"],
+    )
+
+
+def _schema(kind: Any) -> Schema:
+    plain = plain_type(kind)
+    if get_origin(plain) is tuple:
+        return Schema(type=OpenAPIType.ARRAY, items=_schema(get_args(plain)[0]))
+    if get_origin(plain) is Literal:
+        return Schema(type=OpenAPIType.STRING, enum=list(get_args(plain)))
+    if isinstance(plain, type) and issubclass(plain, Enum):
+        return Schema(type=OpenAPIType.STRING, enum=[member.value for member in plain])
+    simple: dict[Any, Schema] = {
+        int: Schema(type=OpenAPIType.INTEGER),
+        dt.datetime: Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
+        types.NoneType: Schema(type=OpenAPIType.NULL),
+    }
+    return simple.get(plain, Schema(type=OpenAPIType.STRING))

@@ -1,0 +1,48 @@
+"""/api/v1/organization and /api/v1/auth/me"""
+
+from litestar import Controller, get, put
+
+from control_api.handlers import organization
+from control_api.handlers.organization import OrganizationRequest
+from control_api.routes.openapi import documented
+from control_api.routes.request import ApiRequest, required_if_match_of
+from control_api.routes.responses import JsonResponse
+from control_api.routes.services import Services
+from control_api.routes.views import MeView, OrganizationView, organization_view
+
+
+class OrganizationRoutes(Controller):
+    """The caller's organization."""
+
+    path = "/organization"
+    tags = ("Organization",)
+
+    @get("/", operation_class=documented(), summary="Get the organization")
+    async def get_one(self, request: ApiRequest, services: Services) -> JsonResponse[OrganizationView]:
+        """Time zone, limits and approval thresholds per currency."""
+        found = await organization.get(services.store, request.user)
+        return JsonResponse(organization_view(found), headers={"ETag": f'"{found.version}"'})
+
+    @put("/", operation_class=documented(), summary="Change the organization")
+    async def replace(
+        self, request: ApiRequest, services: Services, data: OrganizationRequest
+    ) -> JsonResponse[OrganizationView]:
+        """Needs the role admin, and If-Match."""
+        version = required_if_match_of(request)
+        changed = await organization.replace(services.store, request.user, data, version, services.clock())
+        return JsonResponse(organization_view(changed), headers={"ETag": f'"{changed.version}"'})
+
+
+@get("/auth/me", operation_class=documented(), summary="Who am I", tags=["Organization"])
+async def me(request: ApiRequest, services: Services) -> JsonResponse[MeView]:
+    """The user and the organization that the token speaks for."""
+    actor = request.user
+    user = await services.store.user(actor.organization_id, actor.user_id)
+    view = MeView(
+        id=actor.user_id,
+        organization_id=actor.organization_id,
+        roles=actor.roles,
+        email=user.email if user else None,
+        name=user.name if user else None,
+    )
+    return JsonResponse(view)

@@ -1,0 +1,42 @@
+"""/health, /ready, /metrics: no token, no organization."""
+
+from typing import Any
+
+from litestar import Response, get
+from litestar.datastructures import State
+from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from control_api import metrics
+from control_api.errors import Unavailable
+
+
+@get("/health", include_in_schema=False)
+async def health() -> dict[str, str]:
+    """The process is alive, whatever else is."""
+    return {"status": "ok"}
+
+
+@get("/ready", include_in_schema=False)
+async def ready(state: State) -> Response[dict[str, Any]]:
+    """200 when Postgres and Kafka answer; else 503 that names what does not."""
+    checks = {"postgres": await _postgres_answers(state), "kafka": await state.kafka.is_connected()}
+    works = all(checks.values())
+    body = {"status": "ready" if works else "unavailable", "checks": checks}
+    return Response(body, status_code=HTTP_200_OK if works else HTTP_503_SERVICE_UNAVAILABLE)
+
+
+@get("/metrics", include_in_schema=False, media_type=CONTENT_TYPE_LATEST)
+async def prometheus(state: State) -> bytes:
+    """All metrics of the process, for Prometheus."""
+    await _postgres_answers(state)
+    return generate_latest()
+
+
+async def _postgres_answers(state: State) -> bool:
+    try:
+        metrics.OUTBOX_BACKLOG.set(await state.services.store.outbox_backlog())
+    except Unavailable:
+        return False
+    return True
