@@ -258,12 +258,13 @@ async def test_a_fall_is_told_once_also_when_all_is_read_again(
     settings = settings_of(now)
     with running_worker(settings) as running:
         until(lambda: running.gauges(marker, "1h"), _WITHIN_S, "the end of the feed")
-    with running_worker(msgspec.structs.replace(settings, group=f"live-{new_id()}")) as again:
-        at = now + 2 * MINUTE_MS
-        await feed.send(at, Activity(marker, "org", 1))
+    later = now + 2 * MINUTE_MS
+    with running_worker(msgspec.structs.replace(settings, group=f"live-{new_id()}", now=later)) as again:
+        await feed.send(later, Activity(marker, "org", 1))
         await feed.flush()
         until(lambda: again.gauges(marker, "1h").get("impressions") == 2, _WITHIN_S, "the end, again")
-        assert again.gauges(falling, "1h")["impressions"] == 200 * 60 - 200 * 20
+        # Minutes 44 to 99: the hour ends with the marker's minute, 103.
+        assert again.gauges(falling, "1h")["impressions"] == 200 * 56
     (alert,) = await alerts(own_kafka, falling)
     assert await alerts(own_kafka, steady) == []
     assert alert.type is DomainEventType.PERFORMANCE_ALERT
