@@ -107,7 +107,7 @@ class Database:
             _campaigns.list_campaigns_descending if query.descending else _campaigns.list_campaigns_ascending
         )
         async with self._connection() as connection:
-            rows = await named(
+            found = named(
                 connection,
                 organization_id=query.organization_id,
                 sort=query.sort,
@@ -127,6 +127,7 @@ class Database:
                 page_size=query.page_size,
                 with_unbilled=query.with_metrics,
             )
+            rows = [row async for row in found]
         return [(campaign_from(row), read_account(row), row["sort_key"]) for row in rows]
 
     async def organization(self, organization_id: str) -> Organization | None:
@@ -144,8 +145,8 @@ class Database:
     async def keys(self, organization_id: str) -> list[StoredKey]:
         """All keys of an organization, in order of their making."""
         async with self._connection() as connection:
-            rows = await _keys.list_keys(connection, organization_id=organization_id)
-        return [key_from(row) for row in rows]
+            rows = _keys.list_keys(connection, organization_id=organization_id)
+            return [key_from(row) async for row in rows]
 
     async def is_published(self, ids: Sequence[int]) -> bool:
         """Whether Kafka has acked these rows of the outbox."""

@@ -51,11 +51,11 @@ class PostgresUnit:
             return None
         campaign = campaign_from(row)
         crossed = await _crossings(self._connection, campaign)
-        unbilled = await _ledger.unbilled_by_reason(self._connection, campaign_id=campaign_id)
+        unbilled = _ledger.unbilled_by_reason(self._connection, campaign_id=campaign_id)
         known = {field.name for field in msgspec.structs.fields(Account)}
         columns = {name: value for name, value in account.items() if name in known}
         return campaign, Account(
-            **columns, crossed=crossed, unbilled={row["reason"]: row["events"] for row in unbilled}
+            **columns, crossed=crossed, unbilled={row["reason"]: row["events"] async for row in unbilled}
         )
 
     async def create_campaign(self, campaign: Campaign) -> None:
@@ -120,8 +120,8 @@ class PostgresUnit:
         return status.endswith(" 1")
 
     async def lock_due_accounts(self, now: datetime, most: int) -> list[tuple[str, str]]:
-        rows = await _campaigns.lock_due_accounts(self._connection, now=now, most=most)
-        return [(str(row["organization_id"]), str(row["campaign_id"])) for row in rows]
+        rows = _campaigns.lock_due_accounts(self._connection, now=now, most=most)
+        return [(str(row["organization_id"]), str(row["campaign_id"])) async for row in rows]
 
     async def add_to_outbox(self, topic: str, key: str, value: bytes) -> int:
         identity: int = await _outbox.add_to_outbox(
@@ -210,10 +210,10 @@ def _budget_columns(campaign: Campaign) -> dict[str, Any]:
 
 
 async def _crossings(connection: asyncpg.Connection, campaign: Campaign) -> frozenset[Threshold]:
-    rows = await _ledger.crossed_thresholds(
+    rows = _ledger.crossed_thresholds(
         connection, campaign_id=campaign.id, budget_version=campaign.budget_version
     )
-    return frozenset(Threshold(row["threshold"]) for row in rows)
+    return frozenset([Threshold(row["threshold"]) async for row in rows])
 
 
 def read_account(row: asyncpg.Record) -> Account:
