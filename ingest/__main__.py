@@ -32,10 +32,10 @@ def main() -> None:
     """Runs until told to stop. A setting that is wrong ends it with one sentence."""
     try:
         settings = load(os.environ)
+        _configure_logging()
+        uvloop.run(run(settings))
     except SettingError as error:
         sys.exit(str(error))
-    _configure_logging()
-    uvloop.run(run(settings))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from contextlib import suppress
 from functools import partial
 
@@ -14,6 +15,7 @@ from ingest.campaign_feed import CampaignFeed
 from ingest.domain.bots import is_bot
 from ingest.domain.judge import Judge
 from ingest.domain.knowledge import Knowledge
+from ingest.errors import SettingError
 from ingest.kafka_sink import KafkaSink
 from ingest.routes import Routes
 from ingest.settings import Settings
@@ -43,7 +45,11 @@ class FeedReadiness:
 
 
 async def run(settings: Settings) -> None:
-    """Runs a door until SIGTERM or SIGINT; then answers what it has taken, and stops."""
+    """Runs a door until SIGTERM or SIGINT; then answers what it has taken, and stops.
+
+    Raises SettingError when the address cannot be bound.
+    """
+    _require_free(settings)
     knowledge = Knowledge()
     snapshot = SnapshotFile(settings.state, knowledge)
     from_snapshot = snapshot.load()
@@ -87,6 +93,20 @@ def _end_of_part(task: asyncio.Task[None], *, server: Server, failures: list[Bas
         log.error("door.part_failed", error=repr(error))
         failures.append(error)
         server.stop()  # type: ignore[no-untyped-call]  # granian leaves it untyped
+
+
+def _require_free(settings: Settings) -> None:
+    """Raises SettingError when another program has the port; other doors may (SO_REUSEPORT)."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise SettingError(f"FLIGHTLINE_BIND cannot be bound: {error}.") from None
 
 
 def _server(routes: Routes, settings: Settings) -> Server:

@@ -162,7 +162,7 @@ class Publisher:
 
     async def change(self, state: CampaignState, **changes: Any) -> CampaignState:
         """The next version of a campaign."""
-        changed = msgspec.structs.replace(state, version=state.version + 1, **changes)
+        changed = msgspec.structs.replace(state, **{"version": state.version + 1, **changes})
         await self._publish(campaign_state.TOPIC, changed.campaign_id, changed)
         return changed
 

@@ -67,7 +67,7 @@ MALFORMED = [
     with_field("data", b'{"a":NaN}'),
 ]
 SHALLOW = [bad for bad in MALFORMED if len(bad) < 5_000]
-"""hypothesis raises the limit of recursion, so that the deep one is decoded (and refused by the next step)."""
+"""hypothesis raises the limit of recursion, so that the deep one is decoded; `check` refuses it then."""
 TOO_LARGE = [
     with_field("visitorId", b'"' + b"v" * 513 + b'"'),
     with_field("url", b'"' + b"u" * 2_049 + b'"'),

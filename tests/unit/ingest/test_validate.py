@@ -171,8 +171,8 @@ def test_what_is_not_billable_costs_nothing():
 
 def test_the_log_carries_what_was_sent():
     line = stamped(
-        eventId="e-1", visitorId="v", customerId="c", clickId="k", variant="a", channel="WEB", placement="hero",
-        url="https://x/?q=1", referrer="https://y/", data={"sku": "A1"},
+        eventId="e-1", visitorId="v", customerId="c", clickId="k", variant="a", channel="WEB",
+        placement="hero", url="https://x/?q=1", referrer="https://y/", data={"sku": "A1"},
     )  # fmt: skip
     assert (line.event_id, line.visitor_id, line.customer_id, line.click_id) == ("e-1", "v", "c", "k")
     assert (line.variant, line.channel, line.placement) == ("a", "WEB", "hero")

@@ -1,0 +1,176 @@
+"""The door when Kafka is away, when it starts without it, and when it stops."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from ingest.snapshot import FILE_NAME
+from schemas.reasons import CampaignStatus
+from tests.integration.door import Door, eventually, free_port, publishing, read_log, running_door
+from tests.running import RunningStack
+
+DEADLINE_S = 2.0
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A process that neither answers nor closes its connections."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def broker(engines: RunningStack) -> int:
+    return engines.ready.processes["kafka"][0]
+
+
+async def timed_post(door: Door, event: dict[str, Any], key: str) -> tuple[int, str | None, float]:
+    started = time.monotonic()
+    headers = {"X-Write-Key": key, "Content-Type": "application/json"}
+    body = msgspec.json.encode(event)
+    async with door.http.post(f"{door.url}/v1/events", data=body, headers=headers) as response:
+        return response.status, response.headers.get("Retry-After"), time.monotonic() - started
+
+
+async def test_while_kafka_is_away_nothing_is_promised_and_afterwards_all_goes_on(
+    engines: RunningStack, kafka: str, tmp_path: Path
+) -> None:
+    async with publishing(kafka) as publisher, running_door(kafka, tmp_path) as door:
+        campaign, key = await publisher.campaign(), await publisher.key()
+        event = {"campaignId": campaign.campaign_id, "type": "CLICK"}
+        await eventually(lambda: door.send(event, key), lambda answer: answer[0] == 202)
+        promised = 1
+        with frozen(broker(engines)):
+            for number in range(3):
+                lost = {**event, "eventId": f"unsure-{number}"}
+                status, retry_after, seconds = await timed_post(door, lost, key)
+                assert (status, retry_after) == (503, "1")
+                assert seconds < DEADLINE_S + 0.5
+            assert seconds < 0.2, "once the producer is given up, the answer is immediate"
+            assert await door.status("/health") == 200
+        _, seconds = await eventually(
+            lambda: door.send({**event, "eventId": "after"}, key), lambda answer: answer[0] == 202, within=15
+        )
+        promised += 1
+        logged = [line.event.event_id for line in await read_log(kafka, publisher.organization)]
+        sure = {event_id for event_id in logged if not event_id.startswith("unsure")}
+        assert len(sure) == promised
+        assert logged.count("after") == 1
+        paused = await publisher.change(campaign, status=CampaignStatus.PAUSED)
+        await eventually(
+            lambda: door.send({"campaignId": paused.campaign_id, "type": "IMPRESSION"}, key),
+            lambda answer: answer[1]["results"][0].get("reason") == "PAUSED",
+        )
+
+
+async def test_a_door_that_starts_without_kafka_decides_by_its_snapshot(
+    engines: RunningStack, kafka: str, tmp_path: Path
+) -> None:
+    async with publishing(kafka) as publisher:
+        campaign, key = await publisher.campaign(), await publisher.key()
+        async with running_door(kafka, tmp_path) as first:
+            assert first.stop() == 0
+        assert (tmp_path / FILE_NAME).exists()
+        with frozen(broker(engines)):
+            async with running_door(kafka, tmp_path, ready=False) as door:
+                assert await door.status("/ready") == 200
+                assert await door.status(f"/v1/serve?campaigns={campaign.campaign_id}&key={key}") == 200
+                assert await door.status(f"/v1/serve?campaigns={campaign.campaign_id}&key=unknown") == 503
+                event = {"campaignId": campaign.campaign_id, "type": "CLICK"}
+                status, retry_after, _ = await timed_post(door, event, key)
+                assert (status, retry_after) == (503, "1")
+            async with running_door(kafka, tmp_path / "none", ready=False) as blind:
+                assert await blind.status("/ready") == 503
+                assert (await timed_post(blind, event, key))[0] == 503, "never unknown"
+
+
+async def test_a_spoiled_snapshot_is_no_snapshot(kafka: str, tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"\x93rubbish")
+    async with running_door(kafka, tmp_path) as door:
+        assert await door.status("/ready") == 200
+
+
+async def test_a_door_that_is_told_to_stop_answers_what_it_has_taken(kafka: str, tmp_path: Path) -> None:
+    async with publishing(kafka) as publisher, running_door(kafka, tmp_path, linger_ms="300") as door:
+        campaign, key = await publisher.campaign(), await publisher.key()
+        event = {"campaignId": campaign.campaign_id, "type": "CLICK"}
+        await eventually(lambda: door.send(event, key), lambda answer: answer[0] == 202)
+        sending = [
+            asyncio.create_task(door.send({**event, "eventId": f"last-{number}"}, key))
+            for number in range(20)
+        ]
+        await eventually(lambda: door.metric("flightline_ingest_accept_seconds_count"), bool)
+        stopping = asyncio.create_task(asyncio.to_thread(door.stop))
+        answers = await asyncio.gather(*sending, return_exceptions=True)
+        assert await stopping == 0
+        answered = [answer for answer in answers if not isinstance(answer, aiohttp.ClientError)]
+        promised = {body["results"][0]["eventId"] for status, body in answered if status == 202}
+        logged = {line.event.event_id for line in await read_log(kafka, publisher.organization)}
+        assert promised <= logged
+        assert promised
+
+
+async def test_several_doors_share_a_port(kafka: str, tmp_path: Path) -> None:
+    port = free_port()
+    async with (
+        running_door(kafka, tmp_path, port=port) as one,
+        running_door(kafka, tmp_path, port=port) as two,
+    ):
+        assert one.process.poll() is None
+        assert two.process.poll() is None
+        assert one.stop() == 0
+        assert await two.status("/health") == 200
+
+
+def start_with(**settings: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FLIGHTLINE_")}
+    environment |= {f"FLIGHTLINE_{name.upper()}": value for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "ingest"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, "FLIGHTLINE_BIND"),
+        ({"bind": "127.0.0.1:1", "kafka": "k:1"}, "FLIGHTLINE_STATE"),
+        ({"bind": "nowhere", "kafka": "k:1", "state": "s"}, "FLIGHTLINE_BIND"),
+    ],
+)
+def test_a_missing_or_wrong_setting_stops_the_door_with_one_sentence(
+    settings: dict[str, str], named: str
+) -> None:
+    ended = start_with(**settings)
+    assert ended.returncode == 1
+    assert named in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_stops_the_door(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = start_with(bind=bind, kafka="127.0.0.1:1", state=str(tmp_path))
+        assert ended.returncode != 0
+        assert "FLIGHTLINE_BIND" in ended.stderr
