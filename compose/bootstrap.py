@@ -5,12 +5,14 @@ from pathlib import Path
 import asyncpg
 import clickhouse_connect
 import msgspec
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from compose import topics
 from compose.addresses import Addresses
+from compose.errors import ComposeError
 from compose.secrets import Secrets, save
 from compose.services import Settings, control_api_environment
-from sql.migrate import ClickHouseLayout, migrate_clickhouse, migrate_postgres
+from sql.migrate import ClickHouseLayout, MigrationError, migrate_clickhouse, migrate_postgres
 
 
 class Bootstrapped(msgspec.Struct, frozen=True):
@@ -26,15 +28,25 @@ async def create_topics(addresses: Addresses) -> list[str]:
 
 
 async def migrate(addresses: Addresses) -> list[str]:
-    """Applies the pending migrations of Postgres and ClickHouse; returns their names."""
-    connection = await asyncpg.connect(addresses.postgres, timeout=10)
+    """Applies the pending migrations of Postgres and ClickHouse; returns their names. Raises ComposeError."""
     try:
-        applied = await migrate_postgres(connection)
+        return await _migrate_postgres(addresses.postgres) + await _migrate_clickhouse(addresses.clickhouse)
+    except (MigrationError, asyncpg.PostgresError, ClickHouseError, OSError) as error:
+        raise ComposeError(f"the databases could not be migrated: {error}") from error
+
+
+async def _migrate_postgres(dsn: str) -> list[str]:
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        return await migrate_postgres(connection)
     finally:
         await connection.close()
-    client = await clickhouse_connect.get_async_client(dsn=addresses.clickhouse)
+
+
+async def _migrate_clickhouse(dsn: str) -> list[str]:
+    client = await clickhouse_connect.get_async_client(dsn=dsn)
     try:
-        return applied + await migrate_clickhouse(client, ClickHouseLayout())
+        return await migrate_clickhouse(client, ClickHouseLayout())
     finally:
         await client.close()
 
@@ -44,9 +56,8 @@ async def bootstrap(settings: Settings, secrets_file: Path) -> Bootstrapped:
 
     The clear text of the keys is nowhere else than in the stack's own state.
     """
-    from control_api.settings import load  # noqa: PLC0415
-
     from control_api import bootstrap as control  # noqa: PLC0415 - only a full stack needs the services
+    from control_api.settings import load  # noqa: PLC0415
 
     made = await control.bootstrap(load(control_api_environment(settings)))
     kept = msgspec.structs.replace(settings.secrets, write_key=made.write_key, server_key=made.server_key)

@@ -14,6 +14,8 @@ from compose.errors import ComposeError
 from compose.layout import MAX_AGGREGATORS, Ports
 from compose.log import configure
 from compose.maintenance import DEFAULT_STATE, StateOption
+from compose.reconcile.command import command as reconcile
+from compose.replay.command import command as replay
 from compose.stack import Options, run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -60,12 +62,18 @@ def up(
         aggregators=aggregators,
         only_engines=only_engines,
     )
-    asyncio.run(run(options, os.environ, console.print))
+    asyncio.run(run(options, os.environ, _say))
 
 
 app.command()(maintenance.doctor)
 app.command()(maintenance.migrate)
 app.command()(maintenance.token)
+app.command("replay")(replay)
+app.command("reconcile")(reconcile)
+
+
+def _say(line: str) -> None:
+    console.print(line, soft_wrap=True, markup=False)
 
 
 def main() -> None:

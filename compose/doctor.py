@@ -55,7 +55,14 @@ async def _bounded(name: str, check: Callable[[], Awaitable[list[Finding]]]) -> 
         return await asyncio.wait_for(check(), _WITHIN_S)
     except TimeoutError:
         detail = f"no answer within {_WITHIN_S} s"
-    except (OSError, KafkaError, asyncpg.PostgresError, ClickHouseError, MigrationError) as error:
+    except (
+        OSError,
+        ComposeError,
+        KafkaError,
+        asyncpg.PostgresError,
+        ClickHouseError,
+        MigrationError,
+    ) as error:
         detail = f"{type(error).__name__}: {error}"
     mend = f"is the address right, and does it run? (FLIGHTLINE_{name.upper()}, or `flightline up`)"
     return [Finding(name, ok=False, detail=detail.strip(), mend=mend)]

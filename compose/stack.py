@@ -52,6 +52,7 @@ class Stack:
 
     async def up(self) -> Ready:
         """Starts everything; returns when all is ready. Raises ComposeError; call down() in any case."""
+        self._forget_ready()  # of a stack that was killed: who waits for the file must not read that
         self._end_leftovers()
         require_free(self._wanted_ports())
         engines = await self._engines()
@@ -69,9 +70,7 @@ class Stack:
         """Stops everything, services before engines."""
         self._ready = None
         await self._supervisor.stop()
-        for file in (self._options.ready_file, self._state.ready):
-            if file is not None:
-                file.unlink(missing_ok=True)
+        self._forget_ready()
 
     async def _engines(self) -> list[ProcessSpec]:
         """The engines that are to run here, prepared at the same time: each takes a second at first."""
@@ -106,8 +105,11 @@ class Stack:
         made = await bootstrap(settings, self._state.secrets)
         settings = msgspec.structs.replace(settings, secrets=made.secrets)
         self._say("starting aggregator, control_api, ingest")
-        await self._supervisor.start(services.aggregators(settings))
-        await self._supervisor.start([services.control_api(settings), *services.ingest(settings)])
+        # At the same time, but two groups: the aggregators are stopped after those who feed them.
+        await asyncio.gather(
+            self._supervisor.start(services.aggregators(settings)),
+            self._supervisor.start([services.control_api(settings), *services.ingest(settings)]),
+        )
         return msgspec.structs.replace(
             self._addresses_only(),
             admin_token=made.admin_token,
@@ -156,6 +158,11 @@ class Stack:
         if self._ready is not None:
             self._ready = msgspec.structs.replace(self._ready, processes=_by_name(processes))
             self._publish(self._ready)
+
+    def _forget_ready(self) -> None:
+        for file in (self._options.ready_file, self._state.ready):
+            if file is not None:
+                file.unlink(missing_ok=True)
 
     def _publish(self, ready: Ready) -> None:
         content = msgspec.json.format(msgspec.json.encode(ready)) + b"\n"

@@ -98,6 +98,8 @@ class Supervisor:
             code = await process.ended()
             if self._stopping:
                 return
+            del self._running[slot]
+            self._changed(self.processes)
             if time.monotonic() - started > _STEADY_S:
                 pause = _FIRST_PAUSE_S
             log.warning("process ended, starting it again", name=process.spec.log, code=code, pause_s=pause)

