@@ -12,6 +12,7 @@ from compose.addresses import Addresses
 from compose.errors import ComposeError
 from compose.secrets import Secrets, save
 from compose.services import Settings, control_api_environment
+from schemas.access_keys import KeyKind
 from sql.migrate import ClickHouseLayout, MigrationError, migrate_clickhouse, migrate_postgres
 
 
@@ -59,7 +60,16 @@ async def bootstrap(settings: Settings, secrets_file: Path) -> Bootstrapped:
     from control_api import bootstrap as control  # noqa: PLC0415 - only a full stack needs the services
     from control_api.settings import load  # noqa: PLC0415
 
-    made = await control.bootstrap(load(control_api_environment(settings)))
-    kept = msgspec.structs.replace(settings.secrets, write_key=made.write_key, server_key=made.server_key)
-    save(secrets_file, kept)
+    kept = settings.secrets
+    if not (kept.write_key and kept.server_key):
+        # Kept before they are made known: a key that works and that nobody has would be for nothing.
+        kept = msgspec.structs.replace(
+            kept,
+            write_key=control.new_key(KeyKind.PUBLISHABLE),
+            server_key=control.new_key(KeyKind.SERVER),
+        )
+        save(secrets_file, kept)
+    made = await control.bootstrap(
+        load(control_api_environment(settings)), write_key=kept.write_key, server_key=kept.server_key
+    )
     return Bootstrapped(made.admin_token, kept)
