@@ -29,6 +29,7 @@ NO_DATA = msgspec.Raw(b"")
 
 Millis = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]
 CostMicros = Annotated[int, msgspec.Meta(ge=0, le=MAX_MICROS)]
+BudgetVersion = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
@@ -50,7 +51,7 @@ class TrackingEvent(
     received_at: Millis
     occurred_at: Millis
     currency: str
-    budget_version: int
+    budget_version: BudgetVersion
     billable: bool = True
     cost: CostMicros = 0
     flat: bool = False

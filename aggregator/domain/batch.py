@@ -9,6 +9,7 @@ import msgspec
 from aggregator.domain.blocks import position
 from schemas.dead_letters import DeadLetter
 from schemas.events import INDEX_BITS, SCHEMA_NAME, TrackingEvent, decode_event, decode_events
+from schemas.money import CURRENCY_DECIMALS
 from schemas.topics import TRACKING_EVENTS
 
 WHOLE_RECORD = (1 << INDEX_BITS) - 1
@@ -102,11 +103,27 @@ _MAX_KNOWN_UUIDS = 200_000
 
 
 def _unusable(event: TrackingEvent) -> str | None:
-    """Why an event that decodes can't be billed: its ids are not UUIDs in their canonical text."""
+    """Why an event that decodes can't be billed and stored: without this, one such event that came into the
+    log past the door would stop its partition for good."""
+    if event.billable and event.reason is not None:
+        return f"billable, with a reason why not: {event.reason}"
+    if event.currency not in CURRENCY_DECIMALS:
+        return "currency is not an ISO 4217 code"
+    if not _is_utf8(event.data):
+        return "data is not UTF-8"
     for name, text in (("campaignId", event.campaign_id), ("organizationId", event.organization_id)):
         if text not in _known_uuids and not _learn_uuid(text):
             return f"{name} is not a UUID in its canonical text"
     return None
+
+
+def _is_utf8(data: msgspec.Raw) -> bool:
+    """The decoder looks at the structure of raw JSON only, not into its strings."""
+    try:
+        str(data, "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _learn_uuid(text: str) -> bool:
