@@ -56,7 +56,7 @@ class Remaining:
             if self._impressions == 0:
                 return 0, 0 if event.flat else cost
             self._impressions -= 1
-        if event.flat:
+        if event.flat and cost:  # as the account: a fee of 0 is never billed, wherever a batch ends
             self._flat_due = False
         if self._money is None:
             return cost, 0
