@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.domain.windows import (
@@ -222,6 +222,7 @@ def fold(windows: CampaignWindows, numbered: Iterable[tuple[int, Report]]) -> Ca
     return windows
 
 
+@settings(max_examples=50, deadline=None)
 @given(reports, st.data())
 def test_reading_on_from_a_stored_value_and_an_older_offset_gives_the_same(
     told: list[Report], data: st.DataObject
@@ -234,6 +235,7 @@ def test_reading_on_from_a_stored_value_and_an_older_offset_gives_the_same(
     assert fold(restored, numbered[again:]) == whole
 
 
+@settings(max_examples=50, deadline=None)
 @given(reports)
 def test_the_hour_holds_what_fell_into_it(told: list[Report]) -> None:
     windows = fold(CampaignWindows("o", START), enumerate(told))
@@ -242,6 +244,7 @@ def test_the_hour_holds_what_fell_into_it(told: list[Report]) -> None:
     assert windows.last_hour(now) == Counts(sum(r[2] for r in inside), sum(r[3] for r in inside))
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200))
 def test_a_value_that_is_none_is_refused_and_nothing_worse(value: bytes) -> None:
     with suppress(msgspec.MsgspecError):
