@@ -67,7 +67,15 @@ def create_app(settings: Settings) -> Edge:
             await database.close()
 
     app = Litestar(
-        route_handlers=[_api(), system.health, system.ready, system.prometheus, docs.docs, docs.problem],
+        route_handlers=[
+            _api(),
+            system.health,
+            system.ready,
+            system.prometheus,
+            docs.docs,
+            docs.problem,
+            docs.openapi,
+        ],
         lifespan=[background],
         state=State({"services": services, "kafka": kafka}),
         dependencies={"services": Provide(services_of, sync_to_thread=False)},

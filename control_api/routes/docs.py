@@ -3,15 +3,15 @@
 Plain HTML without scripts: nothing is loaded from anywhere else.
 """
 
-import json
 from collections.abc import Iterator
 from html import escape
 from typing import Any
 
+import msgspec
 from litestar import MediaType, Request, get
 
 from control_api.errors import NotFound
-from control_api.routes.openapi import TITLE
+from control_api.routes.openapi import TITLE, document
 from control_api.routes.problems import ALL
 
 _STYLE = """
@@ -26,11 +26,16 @@ td,th{border-bottom:1px solid #e4e7eb;padding:.3rem .5rem;text-align:left;vertic
 _METHODS = ("get", "post", "put", "delete")
 
 
+@get("/api/v1/openapi.json", include_in_schema=False)
+async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    return document(request.app.openapi_schema.to_schema())
+
+
 @get("/docs", media_type=MediaType.HTML, include_in_schema=False)
 async def docs(request: Request[Any, Any, Any]) -> str:
     """Operations, schemas and problems."""
-    document = request.app.openapi_schema.to_schema()
-    return _page(TITLE, "".join(_body(document)))
+    return _page(TITLE, "".join(_body(document(request.app.openapi_schema.to_schema()))))
 
 
 @get("/problems/{name:str}", media_type=MediaType.HTML, include_in_schema=False)
@@ -53,16 +58,16 @@ def _page(title: str, body: str) -> str:
     )
 
 
-def _body(document: dict[str, Any]) -> Iterator[str]:
-    yield f"<p>{_text(document['info'].get('description', ''))}</p>"
+def _body(shown: dict[str, Any]) -> Iterator[str]:
+    yield f"<p>{_text(shown['info'].get('description', ''))}</p>"
     yield "<p>The machine-readable document: <a href='/api/v1/openapi.json'>openapi.json</a>. Every request "
     yield "under <code>/api/v1</code> needs <code>Authorization: Bearer TOKEN</code>.</p><h2>Operations</h2>"
-    for path, item in document["paths"].items():
+    for path, item in shown["paths"].items():
         for method in _METHODS:
             if method in item:
                 yield from _operation(method, path, item[method])
     yield "<h2>Schemas</h2>"
-    for name, schema in sorted(document["components"]["schemas"].items()):
+    for name, schema in sorted(shown["components"]["schemas"].items()):
         yield f"<details id='schema-{escape(name)}'><summary><code>{escape(name)}</code></summary>"
         yield f"<p>{_text(schema.get('description', ''))}</p>{_json(schema)}</details>"
     yield "<h2>Problems</h2><table>"
@@ -109,10 +114,13 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def _json(value: Any) -> str:
-    return f"<pre>{escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+    return f"<pre>{escape(msgspec.json.format(msgspec.json.encode(value)).decode())}</pre>"
 
 
 def _text(text: str) -> str:
     """Escaped, with `code` between backticks."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
+
+
+ROUTES = (docs, openapi, problem)

@@ -24,11 +24,39 @@ from litestar.openapi.spec import (
     SecurityScheme,
 )
 
-from control_api.routes.problems import MEDIA_TYPE
+from control_api.domain.keys import KeyRequest
+from control_api.domain.metrics import Metrics
+from control_api.domain.submission import Replacement, Submission
+from control_api.handlers.organization import OrganizationRequest
+from control_api.handlers.transitions import Activation, Pausing, Stopping
+from control_api.routes.problems import MEDIA_TYPE, Problem
 from control_api.routes.reading import plain_type
+from control_api.routes.views import CampaignView, KeysView, MadeKeyView, MeView, OrganizationView, PageView
 
 TITLE = "Flightline control API"
 _BEARER = "bearer"
+SHOWN: tuple[type[msgspec.Struct], ...] = (
+    Submission,
+    Replacement,
+    Activation,
+    Pausing,
+    Stopping,
+    KeyRequest,
+    OrganizationRequest,
+    CampaignView,
+    PageView,
+    Metrics,
+    KeysView,
+    MadeKeyView,
+    OrganizationView,
+    MeView,
+    Problem,
+)
+"""Every body of the API; what they contain comes with them."""
+
+_CAMPAIGN = ["name", "type", "targetingRules", "startDate", "settings"]
+_REQUIRED = {"Submission": _CAMPAIGN, "Replacement": _CAMPAIGN}
+"""Optional for the decoder, so that the rules can name all that is missing at once."""
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "create": {
@@ -89,49 +117,45 @@ def parameters_of(struct: type[msgspec.Struct]) -> list[Parameter | Reference]:
 
 
 def openapi_config(version: str) -> OpenAPIConfig:
-    """The document stands at /api/v1/openapi.json; /docs shows it (its page loads nothing from elsewhere)."""
+    """What Litestar makes the document of; `document` completes it."""
     return OpenAPIConfig(
         title=TITLE,
         version=version,
         description="Campaigns, their life cycle, budgets, metrics and access keys.",
-        path="/api/v1",
+        path="/docs/generated",
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         components=Components(
             security_schemes={
                 _BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
             },
-            schemas={"Problem": _problem_schema()},
         ),
     )
+
+
+def document(generated: dict[str, Any]) -> dict[str, Any]:
+    """The document with exact schemas: those of msgspec, which is what reads and writes the bodies."""
+    _, schemas = msgspec.json.schema_components(SHOWN, ref_template="#/components/schemas/{name}")
+    for name, required in _REQUIRED.items():
+        schemas[name]["required"] = required
+    components = generated["components"] | {"schemas": _with_numbers(schemas)}
+    return generated | {"components": components}
+
+
+def _with_numbers(schema: Any) -> Any:
+    """Decimals are numbers in our JSON; msgspec describes its default, text."""
+    if isinstance(schema, dict):
+        if schema.get("format") == "decimal":
+            return {"type": "number"}
+        return {key: _with_numbers(value) for key, value in schema.items()}
+    if isinstance(schema, list):
+        return [_with_numbers(value) for value in schema]
+    return schema
 
 
 def _problem_response() -> OpenAPIResponse:
     return OpenAPIResponse(
         description="A problem; `type` leads to a page about it.",
         content={MEDIA_TYPE: OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Problem"))},
-    )
-
-
-def _problem_schema() -> Schema:
-    text, number = Schema(type=OpenAPIType.STRING), Schema(type=OpenAPIType.INTEGER)
-    error = Schema(type=OpenAPIType.OBJECT, properties={"pointer": text, "detail": text})
-    return Schema(
-        title="Problem",
-        description="RFC 9457 problem details.",
-        type=OpenAPIType.OBJECT,
-        properties={
-            "type": text,
-            "title": text,
-            "status": number,
-            "detail": text,
-            "instance": text,
-            "requestId": text,
-            "errors": Schema(type=OpenAPIType.ARRAY, items=error),
-            "currentStatus": text,
-            "allowedTransitions": Schema(type=OpenAPIType.ARRAY, items=text),
-            "currentVersion": number,
-        },
-        required=["type", "title", "status", "detail"],
     )
 
 

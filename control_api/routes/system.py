@@ -40,3 +40,6 @@ async def _postgres_answers(state: State) -> bool:
     except Unavailable:
         return False
     return True
+
+
+ROUTES = (health, ready, prometheus)
