@@ -16,6 +16,9 @@ from compose.reconcile.reconcile import Reconciliation
 from compose.reconcile.report import as_json, show
 from compose.replay.running import DEFAULT_STATE, read_ready
 
+_WIDTH = 200
+"""Of what is written to a file or a pipe: the table is cut nowhere."""
+
 
 def command(
     promises: Annotated[
@@ -47,6 +50,7 @@ def command(
     if as_json_:
         sys.stdout.write(as_json(outcome).decode() + "\n")
     else:
-        show(outcome, Console())
+        console = Console()
+        show(outcome, console if console.is_terminal else Console(width=_WIDTH))
     if outcome.differences:
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from aggregator.domain.batch import LogRecord, decode_batch
 from aggregator.domain.rows import BatchRecord, EventRow
 from aggregator.errors import LogGapError
 from aggregator.log_reader import LogReader
+from compose.errors import ComposeError
 from compose.ready import Ready
 from compose.reconcile.compare import compare_projection, compare_totals
 from compose.reconcile.differences import Differences, Place
@@ -215,11 +216,12 @@ class Reconciliation:
 
 async def log_bounds(bootstrap: str) -> dict[int, _LogBounds]:
     """The first offset and the end of each partition of the log, now."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(TRACKING_EVENTS, bootstrap_servers=bootstrap, enable_auto_commit=False)
     await consumer.start()
     try:
-        await consumer.topics()
-        numbers = consumer.partitions_for_topic(TRACKING_EVENTS) or set()
+        numbers = consumer.partitions_for_topic(TRACKING_EVENTS)
+        if not numbers:
+            raise ComposeError(f"the topic {TRACKING_EVENTS} is not in Kafka at {bootstrap}.")
         partitions = [TopicPartition(TRACKING_EVENTS, number) for number in sorted(numbers)]
         first = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
