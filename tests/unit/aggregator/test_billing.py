@@ -1,5 +1,7 @@
 """Billing by example: each pricing, each limit, at its edge."""
 
+from typing import Any
+
 import pytest
 
 from aggregator.domain.billing import Opening, Remaining, at_risk, tally
@@ -18,7 +20,7 @@ CPM = 2_500
 """Micros an impression at 2.50 per thousand."""
 
 
-def ledger_of(**fields: object) -> MemoryLedger:
+def ledger_of(**fields: Any) -> MemoryLedger:
     return MemoryLedger([account_of(**fields)])
 
 
