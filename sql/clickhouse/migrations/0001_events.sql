@@ -39,17 +39,18 @@ CREATE TABLE events
 
     -- Rollups live in the part of their rows, so no crash can make them disagree.
     -- Quarter-hours, because every time zone's days begin at one.
+    -- Organization and currency follow from the campaign: they make no more rows, and spend by organization cheap.
     PROJECTION by_quarter_hour
     (
-        SELECT campaign_id, type, channel, variant, country, bot, toStartOfFifteenMinutes(occurred_at),
+        SELECT campaign_id, type, channel, variant, country, bot, toStartOfFifteenMinutes(occurred_at), organization_id, currency,
                count(), sum(billed), sum(overdelivery), sum(revenue), uniqIf(visitor_id, notEmpty(visitor_id)), max(received_at)
-        GROUP BY campaign_id, type, channel, variant, country, bot, toStartOfFifteenMinutes(occurred_at)
+        GROUP BY campaign_id, type, channel, variant, country, bot, toStartOfFifteenMinutes(occurred_at), organization_id, currency
     ),
     PROJECTION by_day
     (
-        SELECT campaign_id, type, channel, variant, country, bot, toDate(occurred_at),
+        SELECT campaign_id, type, channel, variant, country, bot, toDate(occurred_at), organization_id, currency,
                count(), sum(billed), sum(overdelivery), sum(revenue), uniqIf(visitor_id, notEmpty(visitor_id)), max(received_at)
-        GROUP BY campaign_id, type, channel, variant, country, bot, toDate(occurred_at)
+        GROUP BY campaign_id, type, channel, variant, country, bot, toDate(occurred_at), organization_id, currency
     ),
     -- What a block's verification reads.
     PROJECTION by_block

@@ -1,0 +1,24 @@
+-- How did a campaign run? One row for each quarter-hour that has events, in UTC.
+-- Bots are left out, unbilled events count. Money is micros (10^-6) of the campaign's currency.
+-- Reads projection by_quarter_hour.
+-- Parameters: campaign; from (inclusive) and to (exclusive), UTC, both at quarter-hours.
+SELECT
+    quarter_hour AS at,
+    sumIf(events, type = 'IMPRESSION') AS impressions,
+    sumIf(events, type = 'CLICK')      AS clicks,
+    sumIf(events, type = 'CONVERSION') AS conversions,
+    sum(billed_micros)                 AS cost,
+    sum(overdelivery_micros)           AS overdelivery_cost,
+    sum(revenue_micros)                AS revenue
+FROM
+(
+    SELECT toStartOfFifteenMinutes(occurred_at) AS quarter_hour, type,
+           count() AS events, sum(billed) AS billed_micros, sum(overdelivery) AS overdelivery_micros,
+           sum(revenue) AS revenue_micros
+    FROM events
+    WHERE campaign_id = {campaign:UUID} AND NOT bot
+      AND quarter_hour >= {from:DateTime('UTC')} AND quarter_hour < {to:DateTime('UTC')}
+    GROUP BY quarter_hour, type
+)
+GROUP BY at
+ORDER BY at

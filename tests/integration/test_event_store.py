@@ -1,0 +1,325 @@
+"""The event store on a real ClickHouse: exact, fenced, verified, repaired; also through kill -9."""
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import clickhouse_connect
+import msgspec
+import pytest
+import pytest_asyncio
+from clickhouse_connect.driver.asyncclient import AsyncClient
+
+from aggregator.domain.blocks import Block, position, position_hash
+from aggregator.domain.rows import EventRow
+from aggregator.errors import FencedError, StoreError, StoreUnavailable
+from aggregator.event_store import EventStore
+from tests.integration.rows import NOW, row
+from tests.running import RunningStack
+
+ROWS = 1_000
+DEADLINE_S = 60
+
+
+def a_block(partition: int, number: int, rows: Sequence[EventRow], epoch: int = 1, attempt: int = 1) -> Block:
+    return Block(
+        partition=partition,
+        incarnation=0,
+        block=number,
+        first_offset=rows[0].log_offset,
+        next_offset=rows[-1].log_offset + 1,
+        event_rows=len(rows),
+        billed=sum(each.billed for each in rows),
+        position_hash=position_hash(position(each.log_offset, each.event_index) for each in rows),
+        epoch=epoch,
+        attempt=attempt,
+    )
+
+
+def block_rows(partition: int, number: int, count: int = ROWS) -> list[EventRow]:
+    """Rows of the offsets from `number * 1000` on, 500 to a record."""
+    return [
+        row(partition, number * 1_000 + n // 500, n % 500, cost=3 + n, billed=2 + n, overdelivery=1)
+        for n in range(count)
+    ]
+
+
+def again(block: Block) -> Block:
+    return msgspec.structs.replace(block, attempt=block.attempt + 1)
+
+
+async def connect(url: str) -> AsyncClient:
+    return await clickhouse_connect.get_async_client(dsn=url, autogenerate_session_id=False)
+
+
+@pytest_asyncio.fixture
+async def client(clickhouse_url: str) -> AsyncIterator[AsyncClient]:
+    client = await connect(clickhouse_url)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def store(client: AsyncClient) -> EventStore:
+    return EventStore(client)
+
+
+@pytest.fixture
+def partition() -> int:
+    """A partition that no other test of this module uses."""
+    return uuid.uuid4().int % 60_000
+
+
+async def test_a_block_is_stored_exactly(store: EventStore, partition: int) -> None:
+    rows = block_rows(partition, 7)
+    block = a_block(partition, 7, rows, epoch=4, attempt=2)
+    await store.raise_fence(partition, 4, "owner")
+    await store.insert(block, rows)
+
+    verdict = await store.verify(block)
+    assert verdict.exact
+    assert [(each.epoch, each.attempt, each.event_rows) for each in verdict.found] == [(4, 2, ROWS)]
+    assert verdict.billed == block.billed
+
+
+async def test_every_field_arrives_as_it_was_sent(
+    store: EventStore, client: AsyncClient, partition: int
+) -> None:
+    sent = row(
+        partition,
+        5,
+        499,
+        event_id="näme \"'\\\n\t\0 é 🎈",
+        occurred_at=1_234_567_890_123,
+        received_at=NOW + 1,
+        data='{"sku": "A\\"1", "n": [1, 2.5]}',
+        url="https://shop.example/?q=a%20b&c='d'",
+        billable=False,
+        reason="BACKFILL",
+        bot=True,
+        cost=9_000_000_000_000_000,
+        billed=9_000_000_000_000_000,
+        revenue=1,
+        revenue_verified=True,
+        budget_version=2**32 - 1,
+    )
+    await store.insert(a_block(partition, 1, [sent]), [sent])
+
+    columns = ", ".join(EventRow.__struct_fields__)
+    result = await client.query(
+        f"SELECT {columns}, block, epoch, attempt FROM events WHERE partition = {{partition:UInt16}}",  # noqa: S608 - our own names
+        {"partition": partition},
+    )
+    stored = dict(zip(result.column_names, result.first_row, strict=True))
+    assert (stored.pop("block"), stored.pop("epoch"), stored.pop("attempt")) == (1, 1, 1)
+    for name in ("occurred_at", "received_at"):
+        stored[name] = round(stored[name].timestamp() * 1000)
+    for name in ("organization_id", "campaign_id"):
+        stored[name] = str(stored[name])
+    assert stored == msgspec.structs.asdict(sent)
+
+
+async def test_a_block_of_two_months_is_stored_exactly(store: EventStore, partition: int) -> None:
+    rows = [row(partition, n, 0, received_at=NOW - n * 24 * 3600 * 1000) for n in range(62)]
+    block = a_block(partition, 1, rows)
+    await store.insert(block, rows)
+    assert (await store.verify(block)).exact
+
+
+async def test_a_block_without_rows_is_exact_without_an_insert(store: EventStore, partition: int) -> None:
+    block = Block(partition, 0, 3, 10, 20, 0, 0, 0, 1, 1)
+    await store.insert(block, [])
+    assert (await store.verify(block)).exact
+
+
+async def test_an_insert_sent_twice_leaves_the_block_exact(store: EventStore, partition: int) -> None:
+    rows = block_rows(partition, 1)
+    block = a_block(partition, 1, rows)
+    await store.insert(block, rows)
+    await store.insert(block, rows)
+    assert (await store.verify(block)).exact
+
+
+async def test_an_older_epoch_stores_nothing_and_is_told(store: EventStore, partition: int) -> None:
+    rows = block_rows(partition, 1)
+    await store.raise_fence(partition, 5, "new owner")
+    with pytest.raises(FencedError, match="epoch 5"):
+        await store.insert(a_block(partition, 1, rows, epoch=4), rows)
+    block = a_block(partition, 1, rows, epoch=5)
+    assert (await store.verify(block)).found == ()
+    await store.insert(block, rows)
+    assert (await store.verify(block)).exact
+
+
+async def test_a_fence_stops_only_its_own_partition_and_never_falls(
+    store: EventStore, partition: int
+) -> None:
+    await store.raise_fence(partition, 5, "owner")
+    await store.raise_fence(partition, 3, "late zombie")
+    assert await store.fence(partition) == 5
+    assert await store.fence(partition + 1) == 0
+    rows = block_rows(partition + 1, 1)
+    await store.insert(a_block(partition + 1, 1, rows), rows)
+
+
+async def test_missing_rows_are_seen_and_mended(store: EventStore, partition: int) -> None:
+    rows = block_rows(partition, 1)
+    block = a_block(partition, 1, rows)
+    await store.insert(block, rows[:-1])
+    verdict = await store.verify(block)
+    assert not verdict.exact
+    assert verdict.event_rows == ROWS - 1
+    await mend(store, block, rows)
+
+
+async def test_doubled_rows_are_seen_and_mended(store: EventStore, partition: int) -> None:
+    rows = block_rows(partition, 1)
+    block = again(a_block(partition, 1, rows))
+    await store.insert(msgspec.structs.replace(block, attempt=1), rows)
+    await store.insert(block, rows)
+    verdict = await store.verify(block)
+    assert not verdict.exact
+    assert verdict.event_rows == 2 * ROWS
+    await mend(store, block, rows)
+
+
+async def test_one_row_in_the_place_of_another_is_seen_by_its_position(
+    store: EventStore, partition: int
+) -> None:
+    rows = block_rows(partition, 1)
+    block = a_block(partition, 1, rows)
+    wrong = [*rows[:-1], msgspec.structs.replace(rows[-1], event_index=511)]
+    await store.insert(block, wrong)
+    assert not (await store.verify(block)).exact
+    await mend(store, block, rows)
+
+
+async def test_another_amount_is_seen(store: EventStore, partition: int) -> None:
+    rows = block_rows(partition, 1)
+    block = a_block(partition, 1, rows)
+    await store.insert(block, [msgspec.structs.replace(rows[0], billed=rows[0].billed + 1), *rows[1:]])
+    assert not (await store.verify(block)).exact
+
+
+async def test_a_repair_touches_neither_other_blocks_nor_newer_inserts(
+    store: EventStore, partition: int
+) -> None:
+    rows, others = block_rows(partition, 1), block_rows(partition, 2)
+    newer, other = a_block(partition, 1, rows, epoch=3), a_block(partition, 2, others)
+    await store.insert(newer, rows)
+    await store.insert(other, others)
+    for late in (a_block(partition, 1, rows, epoch=2, attempt=9), newer):
+        await store.repair(late)
+    assert (await store.verify(newer)).exact
+    assert (await store.verify(other)).exact
+
+
+async def test_a_refused_row_is_an_error_and_stores_nothing(store: EventStore, partition: int) -> None:
+    rows = [row(partition, 0, 0), row(partition, 0, 1, campaign_id="not a uuid")]
+    block = a_block(partition, 1, rows)
+    with pytest.raises(StoreError):
+        await store.insert(block, rows)
+    assert (await store.verify(block)).found == ()
+
+
+async def test_verification_reads_the_projection(
+    client: AsyncClient, store: EventStore, partition: int
+) -> None:
+    rows = block_rows(partition, 1)
+    await store.insert(a_block(partition, 1, rows), rows)
+    client.set_client_setting("force_optimize_projection", 1)
+    client.set_client_setting("force_optimize_projection_name", "by_block")
+    assert (await store.verify(a_block(partition, 1, rows))).exact
+
+
+async def test_the_start_of_the_server_is_known(store: EventStore) -> None:
+    first = await store.started_at()
+    assert abs(await store.started_at() - first) <= 2
+    assert first * 1000 > NOW - 24 * 3600 * 1000
+
+
+async def mend(store: EventStore, block: Block, rows: Sequence[EventRow]) -> Block:
+    """What settling does with a block that is not exact."""
+    block = again(block)
+    await store.repair(block)
+    await store.insert(block, rows)
+    assert (await store.verify(block)).exact
+    return block
+
+
+async def persist(store: EventStore, block: Block, rows: Sequence[EventRow]) -> Block:
+    """Stores a block through failures: verified after each, repaired when it differs."""
+    doubtful = False
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                if not doubtful:
+                    await store.insert(block, rows)
+                elif not (await store.verify(block)).exact:
+                    block = again(block)
+                    await store.repair(block)
+                    await store.insert(block, rows)
+            except StoreUnavailable:
+                doubtful = True
+                await asyncio.sleep(0.02)
+            else:
+                return block
+
+
+async def projected(client: AsyncClient, partition: int, *, by_projection: bool) -> list[Sequence[Any]]:
+    settings = (
+        {"force_optimize_projection": 1, "force_optimize_projection_name": "by_block"}
+        if by_projection
+        else {"optimize_use_projections": 0}
+    )
+    result = await client.query(
+        "SELECT block, count(), sum(billed), sum(intHash64(log_offset * 1024 + event_index)) FROM events "
+        "WHERE partition = {partition:UInt16} GROUP BY block ORDER BY block",
+        {"partition": partition},
+        settings=settings,
+    )
+    return list(result.result_rows)
+
+
+async def test_kills_in_the_middle_of_inserts_lose_and_double_nothing(
+    engines: RunningStack, clickhouse_url: str, partition: int
+) -> None:
+    client = await connect(clickhouse_url)
+    store = EventStore(client)
+    started = await store.started_at()
+    stored: list[Block] = []
+    expected: list[tuple[int, list[EventRow]]] = [(n, block_rows(partition, n, 5_000)) for n in range(60)]
+    kills = 0
+    for number, rows in expected:
+        insert = asyncio.create_task(persist(store, a_block(partition, number, rows), rows))
+        if number % 20 == 10:
+            # Anywhere between the request's arrival and its answer: an insert takes some tens of ms.
+            await asyncio.sleep(0.005 + 0.012 * kills)
+            os.kill(engines.ready.processes["clickhouse"][0], signal.SIGKILL)
+            kills += 1
+        stored.append(await insert)
+
+    assert kills == 3
+    assert await store.started_at() > started
+    for (_, rows), block in zip(expected, stored, strict=True):
+        # As settling does once it has seen a restart: blocks that were acknowledged before are verified too.
+        if not (await store.verify(block)).exact:
+            await mend(store, block, rows)
+    by_rows = await projected(client, partition, by_projection=False)
+    assert by_rows == await projected(client, partition, by_projection=True)
+    assert [figures[:3] for figures in by_rows] == [
+        (number, len(rows), sum(each.billed for each in rows)) for number, rows in expected
+    ]
+    await client.close()
+
+
+async def test_a_clickhouse_that_is_away_is_unavailable(clickhouse_url: str, partition: int) -> None:
+    client = await connect(clickhouse_url)
+    client._backend._base_url = "http://127.0.0.1:9"  # noqa: SLF001 - the driver can't connect lazily
+    rows = block_rows(partition, 1, 1)
+    with pytest.raises(StoreUnavailable):
+        await EventStore(client).insert(a_block(partition, 1, rows), rows)
+    await client.close()
