@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 GROUP = "control-api"
 _RETRY_SECONDS = 0.5
 _POLL_MS = 500
-_SESSION_MS = 10_000
+_SESSION_MS = 6_000
 _gate = msgspec.json.Decoder(BudgetGate)
 
 

@@ -139,6 +139,6 @@ def is_time_zone(name: str) -> bool:
     """Whether the time zone database knows the name."""
     try:
         ZoneInfo(name)
-    except (ValueError, OSError):  # unknown, or a name that is a path
+    except (KeyError, ValueError, OSError):  # unknown, or a name that is a path
         return False
     return True
