@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import time
 from contextlib import suppress
 from functools import partial
 
@@ -24,6 +25,10 @@ from ingest.snapshot import SnapshotFile
 log = structlog.get_logger(__name__)
 
 _MEGABYTE = 1024 * 1024
+_SPARE_SECONDS = 1.0
+_LOOK_SECONDS = 0.01
+_LAST_BYTES_SECONDS = 0.1
+"""An answer that was handed to the server is written by a thread of its own."""
 
 
 class FeedReadiness:
@@ -74,7 +79,7 @@ async def run(settings: Settings) -> None:
     for task in background:
         task.add_done_callback(partial(_end_of_part, server=server, failures=failures))
     log.info("door.starting", host=settings.host, port=settings.port, from_snapshot=from_snapshot)
-    await server.serve()
+    await _serve_until_told(server, routes, settings.deadline_ms / 1000)
     await sink.close()
     for task in background:
         task.cancel()
@@ -110,7 +115,7 @@ def _require_free(settings: Settings) -> None:
 
 
 def _server(routes: Routes, settings: Settings) -> Server:
-    server = Server(
+    return Server(
         routes,
         address=settings.host,
         port=settings.port,
@@ -120,7 +125,23 @@ def _server(routes: Routes, settings: Settings) -> Server:
         log_enabled=False,
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
     )
+
+
+async def _serve_until_told(server: Server, routes: Routes, deadline_seconds: float) -> None:
+    """Serves until SIGTERM or SIGINT. Granian cuts its connections when it stops, so requests end first."""
+    told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
-    return server
+        loop.add_signal_handler(number, told.set)
+    serving = loop.create_task(server.serve())
+    telling = loop.create_task(told.wait())
+    await asyncio.wait((serving, telling), return_when=asyncio.FIRST_COMPLETED)
+    telling.cancel()
+    if not serving.done():
+        routes.drain()
+        ends = time.monotonic() + deadline_seconds + _SPARE_SECONDS
+        while routes.in_flight and time.monotonic() < ends:
+            await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_LAST_BYTES_SECONDS)
+        server.stop()  # type: ignore[no-untyped-call]  # granian leaves it untyped
+    await serving

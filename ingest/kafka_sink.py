@@ -47,6 +47,7 @@ class KafkaSink:
         self._producer: AIOKafkaProducer | None = None
         self._partitions = 0
         self._pending = 0
+        metrics.PENDING_BYTES.set_function(lambda: self._pending)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._lost = asyncio.Event()
@@ -128,7 +129,6 @@ class KafkaSink:
             self._give_up(producer, error)
         finally:
             self._pending -= len(record.lines)
-            metrics.PENDING_BYTES.set(self._pending)
             metrics.RECORDS.labels("delivered" if delivered else "failed").inc()
             if not record.ticket.done():
                 record.ticket.set_result(delivered)

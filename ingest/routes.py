@@ -96,6 +96,9 @@ class Routes:
         self._sink = sink
         self._readiness = readiness
         self._samples = Samples()
+        self._draining = False
+        self.in_flight = 0
+        """Requests that have not been answered."""
         self._handlers: dict[str, dict[str, Handler]] = {
             "/v1/events": {"POST": self._events},
             "/v1/pixel.gif": {"GET": self._pixel},
@@ -108,7 +111,17 @@ class Routes:
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         """Answers one request, whatever happens."""
-        answer = await self._answer(scope, exchange)
+        self.in_flight += 1
+        try:
+            self._respond(scope, exchange, await self._answer(scope, exchange))
+        finally:
+            self.in_flight -= 1
+
+    def drain(self) -> None:
+        """From now on events are refused with 503: the door is about to stop."""
+        self._draining = True
+
+    def _respond(self, scope: Scope, exchange: Exchange, answer: Answer) -> None:
         route = scope.path if scope.path in self._handlers else "other"
         metrics.REQUESTS.labels(route, answer.status).inc()
         headers = answer.headers
@@ -164,6 +177,8 @@ class Routes:
         return answers.pixel(judgement.results[0])
 
     def _admit(self, scope: Scope, now: int) -> AccessKey:
+        if self._draining:
+            raise unavailable("this door is stopping")
         if not self._readiness.ready:
             raise unavailable("the door has not read its campaigns and keys yet")
         key = key_in(scope.headers, scope.query_string)
@@ -231,8 +246,8 @@ class Routes:
         return answers.json_answer({"status": "ok"})
 
     async def _ready(self, _scope: Scope, _: Exchange) -> Answer:
-        if not self._readiness.ready:
-            raise unavailable("the door has not read its campaigns and keys yet")
+        if self._draining or not self._readiness.ready:
+            raise unavailable("the door is stopping, or has not read its campaigns and keys yet")
         return answers.json_answer({"status": "ready"})
 
     async def _metrics(self, _scope: Scope, _: Exchange) -> Answer:

@@ -167,7 +167,9 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("body", "headers", "status"), [case[1:] for case in BROKEN], ids=BROKEN_NAMES)
+@pytest.mark.parametrize(
+    ("body", "headers", "status"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
+)
 async def test_a_request_that_is_broken_gets_its_own_problem(door, account, body, headers, status):
     answered, problem = await door.post(body, account.key, **headers)
     assert (answered, problem["status"]) == (status, status)
