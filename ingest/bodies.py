@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 from typing import Protocol
 
 import zstandard
@@ -39,6 +40,7 @@ def too_large() -> Refusal:
     return Refusal(413, "too-large", f"a request has at most {MAX_BODY_BYTES} bytes, unpacked as well")
 
 
+@lru_cache(maxsize=256)
 def framing_of(content_type: str | None) -> Framing:
     """How the body's events are set apart. No content type at all is treated as text/plain."""
     if not content_type:

@@ -51,6 +51,12 @@ SNAPSHOT_SAVED = Gauge("flightline_ingest_snapshot_saved_seconds", "Unix time of
 
 
 @cache
+def requests(route: str, code: int) -> Counter:
+    """The counter of requests with this answer. Looked up once: that takes longer than to count."""
+    return REQUESTS.labels(route, code)
+
+
+@cache
 def events(status: str, reason: str) -> Counter:
-    """The counter of events with this answer; looked up once, for it is counted for each event."""
+    """The counter of events with this answer; looked up once, as `requests`."""
     return EVENTS.labels(status, reason)

@@ -1,6 +1,7 @@
 """The door's HTTP interface: which request is answered by what."""
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 from http import HTTPStatus
@@ -123,7 +124,7 @@ class Routes:
 
     def _respond(self, scope: Scope, exchange: Exchange, answer: Answer) -> None:
         route = scope.path if scope.path in self._handlers else "other"
-        metrics.REQUESTS.labels(route, answer.status).inc()
+        metrics.requests(route, answer.status).inc()
         headers = answer.headers
         origin = scope.headers.get("origin")
         if origin is not None:
@@ -201,8 +202,9 @@ class Routes:
         return judgement
 
     def _count(self, judgement: Judgement, key: AccessKey, now: int) -> None:
-        for result in judgement.results:
-            metrics.events(result.status, result.reason or "").inc()
+        answered = Counter((result.status, result.reason or "") for result in judgement.results)
+        for (status, reason), events in answered.items():
+            metrics.events(status, reason).inc(events)
         for refused in judgement.refused:
             self._samples.keep(refused, key, now)
 
