@@ -9,7 +9,9 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CON
 from control_api import metrics as counters
 from control_api.domain import lifecycle
 from control_api.domain.metrics import Metrics, metrics_of
+from control_api.domain.refusals import FieldError
 from control_api.domain.submission import Replacement, Submission
+from control_api.errors import InvalidRequest
 from control_api.handlers import campaigns, transitions
 from control_api.handlers.change import Saved
 from control_api.handlers.transitions import Activation, Pausing, Stopping, Transitioned
@@ -133,9 +135,11 @@ class CampaignRoutes(Controller):
 
     @post(f"{_OF}/stop", operation_class=documented(), status_code=HTTP_200_OK, summary="Cancel a campaign")
     async def stop(
-        self, request: ApiRequest, services: Services, campaign_id: str, data: Stopping
+        self, request: ApiRequest, services: Services, campaign_id: str, data: Stopping | None = None
     ) -> JsonResponse[CampaignView]:
         """To CANCELLED, for good; needs a `justification`."""
+        if data is None:
+            raise InvalidRequest([FieldError("/justification", "is required")])
         moved = await transitions.stop(
             services.store,
             request.user,

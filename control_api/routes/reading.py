@@ -29,8 +29,6 @@ def read_body(kind: type[T], body: bytes) -> tuple[T | None, tuple[FieldError, .
     MalformedRequest when it is not JSON or has unknown fields.
     """
     try:
-        value, errors = msgspec.json.decode(body, type=kind), list[FieldError]()
-    except msgspec.ValidationError:
         value, errors = _read(kind, body, "")
     except _UNREADABLE as error:
         raise MalformedRequest("the body is not JSON that can be read") from error

@@ -162,14 +162,19 @@ class Database:
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
         try:
             pool = await self._opened()
-            async with pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
-                # A proxy that passes everything on to the connection that it stands for.
-                yield cast("asyncpg.Connection", connection)
+            proxy = await pool.acquire(timeout=_ACQUIRE_SECONDS)
+        except (*_AWAY, asyncpg.PostgresError) as error:
+            raise _unavailable(error) from error
+        try:
+            # The proxy passes everything on to the connection that it stands for.
+            yield cast("asyncpg.Connection", proxy)
         except _AWAY as error:
             if isinstance(error, ValueError):  # a value that cannot be sent: an InterfaceError too, but ours
                 raise
-            log.warning("postgres.unavailable", error=repr(error))
-            raise Unavailable("the database cannot be reached at this moment") from error
+            raise _unavailable(error) from error
+        finally:
+            with contextlib.suppress(*_AWAY):
+                await pool.release(proxy)
 
     async def _opened(self) -> asyncpg.Pool:
         async with self._opening:
@@ -184,3 +189,8 @@ class Database:
                     server_settings=_SERVER_SETTINGS,
                 )
         return self._pool
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    log.warning("postgres.unavailable", error=repr(error))
+    return Unavailable("the database cannot be reached at this moment")
