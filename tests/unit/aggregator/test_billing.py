@@ -121,6 +121,13 @@ def test_a_flat_fee_of_nothing_leaves_a_later_one_due_wherever_a_batch_ends() ->
     assert together.totals[CAMPAIGN].billed == apart.totals[CAMPAIGN].billed == 900
 
 
+def test_a_flat_fee_is_not_due_with_an_impression_beyond_the_limit() -> None:
+    ledger = ledger_of(max_impressions=1, billable_impressions=1)
+    beyond, click = event_of(cost=900, flat=True), event_of(EventType.CLICK, 900, flat=True)
+    ledger.bill(batch_of([beyond, beyond, click]))
+    assert [(row.billed, row.overdelivery) for row in ledger.rows] == [(0, 0), (0, 0), (900, 0)]
+
+
 def test_a_duplicate_is_counted_as_such_and_in_nothing_else() -> None:
     ledger = ledger_of(budget=100)
     ledger.bill(batch_of([event_of(cost=60), event_of(cost=60, revenue=5), event_of(cost=1)]), duplicates=[1])
