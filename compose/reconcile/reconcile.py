@@ -18,7 +18,7 @@ from compose.reconcile.compare import compare_projection, compare_totals
 from compose.reconcile.differences import Differences, Place
 from compose.reconcile.event_rows import PROJECTIONS, EventRows
 from compose.reconcile.figures import Figures
-from compose.reconcile.ledger import Ledger, PartitionState, Snapshot
+from compose.reconcile.ledger import Ledger, Snapshot
 from compose.reconcile.promises import Promises
 from compose.reconcile.walk import WINDOW_MS, Totals, Walk
 from schemas.topics import TRACKING_EVENTS
@@ -75,6 +75,7 @@ class Reconciliation:
             deadline = time.monotonic() + self._timeout_s
             snapshot = await self._billed(bounds, deadline)
             await self._stored(snapshot, deadline)
+            bounds = await log_bounds(self._stack.kafka)
             self._log = LogReader(self._stack.kafka)
             try:
                 for partition, bound in bounds.items():
@@ -147,28 +148,37 @@ class Reconciliation:
         state = snapshot.partitions.get(partition)
         if state is None:
             return
-        first, end = bound.first_offset, state.next_offset
+        first, end = bound.first_offset, min(state.next_offset, bound.end)
+        if end < state.next_offset:
+            self._differences.add(
+                "the log is shorter than the ledger",
+                f"it ends at {end}, {state.next_offset} is billed",
+                place=Place(partition, end, -1),
+            )
         self._say(f"partition {partition}: offsets {first} to {end}")
-        blocks = await self._ledger.blocks(partition, first, end)
+        batches = [b for b in await self._ledger.batches(partition, first, end) if b.first_offset >= first]
         walk = Walk(
             partition,
             totals=self._totals,
             promises=self._promises,
             pricing={campaign_id: account.pricing for campaign_id, account in snapshot.accounts.items()},
-            blocks=[b for b in blocks if first <= b.first_offset and b.next_offset <= end],
+            blocks=await self._ledger.blocks(partition, first, end),
             differences=self._differences,
         )
         if first:
             self._totals.add_trimmed(await self._rows.figures_below(partition, first))
         try:
-            await self._walk(walk, state, first)
+            await self._walk(walk, state.incarnation, (first, end), batches)
         except LogGapError as error:
             self._differences.add("records missing in the log", str(error), place=Place(partition, first, -1))
-        walk.finish(min(state.blocked_offset, end))
+        if batches:
+            # Blocks are dropped no earlier than batches, so the first batch stands in one.
+            walk.finish(batches[0].first_offset, end)
 
-    async def _walk(self, walk: Walk, state: PartitionState, first: int) -> None:
-        partition, end = state.partition, state.next_offset
-        batches = [b for b in await self._ledger.batches(partition, first, end) if b.first_offset >= first]
+    async def _walk(
+        self, walk: Walk, incarnation: int, range_: tuple[int, int], batches: Sequence[BatchRecord]
+    ) -> None:
+        partition, (first, end) = walk.partition, range_
         expected: list[EventRow] = []
         compared_to, exact, known = first, True, not first
         async for records, record in _by_batch(self._log.read(partition, first, end), batches):
@@ -184,8 +194,8 @@ class Reconciliation:
             exact = record is not None
             if record is None and _must_be_recorded(records, batches):
                 walk.missing_record(records[0].offset, next_offset)
-            incarnation = record.incarnation if record else state.incarnation
-            expected += walk.batch(decode_batch(partition, incarnation, records), record)
+            of = record.incarnation if record else incarnation
+            expected += walk.batch(decode_batch(partition, of, records), record)
             if len(expected) >= _ROWS_AT_ONCE:
                 await self._compare(walk, expected, partition, compared_to, next_offset, exact=exact)
                 expected, compared_to = [], next_offset

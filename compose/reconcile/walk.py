@@ -84,7 +84,7 @@ class Walk:
         blocks: Sequence[Block],
         differences: Differences,
     ) -> None:
-        self._partition = partition
+        self.partition = partition
         self._totals = totals
         self._promises = promises
         self._pricing = pricing
@@ -133,7 +133,7 @@ class Walk:
         self._differences.add(
             "billed batch missing in the ledger",
             f"no record covers offsets {first_offset} to {next_offset - 1}",
-            place=Place(self._partition, first_offset, -1),
+            place=Place(self.partition, first_offset, -1),
         )
 
     def compare(self, expected: Iterable[EventRow], actual: Iterable[EventRow], *, exact: bool) -> None:
@@ -155,9 +155,9 @@ class Walk:
             if at not in found:
                 self._tell("missing in ClickHouse", f"{row.type}, billed {row.billed}", row)
 
-    def finish(self, blocked_offset: int) -> None:
-        """Compares the blocks. Call after the last batch."""
-        self._blocks.finish(blocked_offset)
+    def finish(self, first_offset: int, blocked_offset: int) -> None:
+        """Compares the blocks from the first recorded batch to where blocks are fixed. Call at the end."""
+        self._blocks.finish(self.partition, first_offset, blocked_offset)
 
     def _counts(self, event: TrackingEvent, recorded_as_duplicate: bool) -> bool:
         key = _id_hash(event.organization_id, event.event_id)
@@ -173,12 +173,12 @@ class Walk:
             if name in {"duplicates", "dead_letters"}:
                 kept, expected = sorted(kept), sorted(expected)
             if kept != expected:
-                place = Place(self._partition, record.first_offset, -1)
+                place = Place(self.partition, record.first_offset, -1)
                 detail = f"{name}: the ledger has {_short(kept)}, the log gives {_short(expected)}"
                 self._differences.add("altered batch in the ledger", detail, place=place)
 
     def _place(self, at: int, event_id: str = "") -> Place:
-        return Place(self._partition, at >> INDEX_BITS, at & _INDEX_MASK, event_id)
+        return Place(self.partition, at >> INDEX_BITS, at & _INDEX_MASK, event_id)
 
     def _tell(self, kind: str, detail: str, row: EventRow) -> None:
         place = Place(row.partition, row.log_offset, row.event_index, row.event_id)
@@ -198,7 +198,6 @@ class _Blocks:
     def add(self, rows: Iterable[EventRow]) -> None:
         for row in rows:
             while self._at < len(self._blocks) and row.log_offset >= self._blocks[self._at].next_offset:
-                self._close(self._blocks[self._at])
                 self._at += 1
             if self._at == len(self._blocks):
                 return
@@ -208,14 +207,17 @@ class _Blocks:
                 self._sums[block.block][1] += row.billed
                 self._positions[block.block].append(position(row.log_offset, row.event_index))
 
-    def finish(self, blocked_offset: int) -> None:
-        for block in self._blocks[self._at :]:
-            self._close(block)
-        for before, after in zip(self._blocks, self._blocks[1:], strict=False):
-            if before.next_offset != after.first_offset:
-                self._missing(before, before.next_offset, after.first_offset)
-        if self._blocks and self._blocks[-1].next_offset < blocked_offset:
-            self._missing(self._blocks[-1], self._blocks[-1].next_offset, blocked_offset)
+    def finish(self, partition: int, first_offset: int, end: int) -> None:
+        """Blocks that lie within the range as a whole are compared; all of the range must be covered."""
+        covered = first_offset
+        for block in self._blocks:
+            if block.first_offset > covered:
+                self._missing(partition, covered, block.first_offset)
+            if first_offset <= block.first_offset and block.next_offset <= end:
+                self._close(block)
+            covered = max(covered, block.next_offset)
+        if covered < end:
+            self._missing(partition, covered, end)
 
     def _close(self, block: Block) -> None:
         rows, billed = self._sums.pop(block.block)
@@ -230,11 +232,11 @@ class _Blocks:
                     place=Place(block.partition, block.first_offset, -1),
                 )
 
-    def _missing(self, block: Block, first_offset: int, next_offset: int) -> None:
+    def _missing(self, partition: int, first_offset: int, next_offset: int) -> None:
         self._differences.add(
             "block missing in the ledger",
             f"no block covers offsets {first_offset} to {next_offset - 1}",
-            place=Place(block.partition, first_offset, -1),
+            place=Place(partition, first_offset, -1),
         )
 
 

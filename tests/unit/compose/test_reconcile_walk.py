@@ -122,7 +122,7 @@ def walk(
     expected = walked.batch(settled.batch, record)
     walked.compare(expected, settled.rows if rows is None else rows, exact=record is not None)
     if record is not None:
-        walked.finish(6)
+        walked.finish(5, 6)
     book.finish()
     return differences, totals
 
