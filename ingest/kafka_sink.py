@@ -23,6 +23,7 @@ _MAX_REQUEST_BYTES = 8_000_000
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _CONNECT_SECONDS = 3.0
+_STOP_SECONDS = 5.0
 _SPARE_MS = 1_000
 
 
@@ -197,4 +198,5 @@ class KafkaSink:
 
 async def _stop(producer: AIOKafkaProducer) -> None:
     with suppress(KafkaError, OSError, TimeoutError):
-        await producer.stop()
+        async with asyncio.timeout(_STOP_SECONDS):
+            await producer.stop()

@@ -126,6 +126,35 @@ async def test_a_door_that_is_told_to_stop_answers_what_it_has_taken(kafka: str,
         assert promised
 
 
+async def test_a_door_stops_in_time_while_kafka_is_away(
+    engines: RunningStack, kafka: str, tmp_path: Path
+) -> None:
+    async with publishing(kafka) as publisher, running_door(kafka, tmp_path) as door:
+        campaign, key = await publisher.campaign(), await publisher.key()
+        event = {"campaignId": campaign.campaign_id, "type": "CLICK"}
+        await eventually(lambda: door.send(event, key), lambda answer: answer[0] == 202)
+        with frozen(broker(engines)):
+            unsure = asyncio.create_task(timed_post(door, event, key))
+            await eventually(lambda: door.metric("flightline_ingest_pending_bytes"), bool)
+            assert await asyncio.to_thread(door.stop) == 0
+            assert (await unsure)[:2] == (503, "1")
+
+
+async def test_clients_that_leave_before_the_answer_disturb_nobody(kafka: str, tmp_path: Path) -> None:
+    async with publishing(kafka) as publisher, running_door(kafka, tmp_path, linger_ms="200") as door:
+        campaign, key = await publisher.campaign(), await publisher.key()
+        event = {"campaignId": campaign.campaign_id, "type": "CLICK"}
+        await eventually(lambda: door.send(event, key), lambda answer: answer[0] == 202)
+        leaving = [asyncio.create_task(door.send(event, key)) for _ in range(20)]
+        await eventually(lambda: door.metric("flightline_ingest_pending_bytes"), bool)
+        staying = asyncio.create_task(door.send({**event, "eventId": "staying"}, key))
+        for task in leaving:
+            task.cancel()
+        assert (await staying)[0] == 202
+        assert await door.metric("flightline_ingest_unexpected_errors_total") == 0
+        assert "staying" in {line.event.event_id for line in await read_log(kafka, publisher.organization)}
+
+
 async def test_several_doors_share_a_port(kafka: str, tmp_path: Path) -> None:
     port = free_port()
     async with (
