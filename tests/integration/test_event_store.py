@@ -12,11 +12,12 @@ import msgspec
 import pytest
 import pytest_asyncio
 from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from aggregator.domain.blocks import Block, position, position_hash
 from aggregator.domain.rows import EventRow
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
-from aggregator.event_store import EventStore
+from aggregator.event_store import EventStore, query_id
 from tests.integration.rows import NOW, row
 from tests.running import RunningStack
 
@@ -163,6 +164,30 @@ async def test_a_fence_stops_only_its_own_partition_and_never_falls(
     assert await store.fence(partition + 1) == 0
     rows = block_rows(partition + 1, 1)
     await store.insert(a_block(partition + 1, 1, rows), rows)
+
+
+async def test_a_new_owner_ends_the_inserts_of_older_ones(
+    store: EventStore, client: AsyncClient, partition: int
+) -> None:
+    def running(block: Block) -> "asyncio.Task[Any]":
+        # Stands for an insert that hangs: only its id counts.
+        slow = "SELECT sum(sleepEachRow(0.05)) FROM numbers(600) SETTINGS max_block_size = 1"
+        return asyncio.create_task(client.query(slow, settings={"query_id": query_id(block)}))
+
+    rows = block_rows(partition, 1, 1)
+    old = running(a_block(partition, 1, rows, epoch=9))
+    current = running(a_block(partition, 1, rows, epoch=10))
+    others = running(a_block(partition + 1, 1, rows, epoch=9))
+    await asyncio.wait([old, current, others], timeout=0.5)
+
+    await store.raise_fence(partition, 10, "new owner")
+    with pytest.raises(DatabaseError, match="QUERY_WAS_CANCELLED"):
+        await asyncio.wait_for(old, 10)
+    assert not current.done()
+    assert not others.done()
+    await store.raise_fence(partition, 11, "test")
+    await store.raise_fence(partition + 1, 11, "test")
+    await asyncio.wait_for(asyncio.gather(current, others, return_exceptions=True), 10)
 
 
 async def test_missing_rows_are_seen_and_mended(store: EventStore, partition: int) -> None:
