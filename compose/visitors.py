@@ -20,7 +20,10 @@ _RETRY_S = 0.5
 _PIXELS = 0.05
 """The share of impressions that mails and pages without script report by an image."""
 
-_BROWSER = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"
+_BROWSER = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/142.0 Safari/537.36"
+)
 _COUNTED = frozenset({"accepted", "unbilled"})
 _TIMEOUT = aiohttp.ClientTimeout(total=15)
 

@@ -51,8 +51,7 @@ class Board:
         elif time.monotonic() - self._last_lines >= _LINES_EVERY_S:
             self._last_lines = time.monotonic()
             for running in self._campaigns:
-                cells = [cell for cell in _cells(running, states.get(running.id)) if cell]
-                self._console.print("         " + "  ".join(cells), soft_wrap=True, markup=False)
+                self._console.print(_line(running, states.get(running.id)), soft_wrap=True, markup=False)
 
     def _table(self, states: Mapping[str, Campaign]) -> Table:
         table = Table(title="Flightline", title_justify="left")
@@ -97,6 +96,15 @@ def _cells(running: Running, state: Campaign | None) -> list[str]:
         f"{metrics.overdelivery_cost.amount:,.6f}",
         f"{sum(metrics.unbilled.values()):,}",
     ]
+
+
+def _line(running: Running, state: Campaign | None) -> str:
+    name, _, status, impressions, clicks, _, billed, budget, used, over, unbilled = _cells(running, state)
+    spent = f"billed {billed} of {budget} ({used})" if budget else f"billed {billed}"
+    return (
+        f"         {name:<12} {status:<21} {impressions:>7} impressions {clicks:>5} clicks  {spent}, "
+        f"overdelivery {over}, {unbilled} unbilled"
+    )
 
 
 def _share(billed: Decimal, budget: Decimal) -> str:
