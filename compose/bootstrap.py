@@ -1,5 +1,6 @@
 """What must be there before the services start: topics, tables, and an organization with its keys."""
 
+import os
 from pathlib import Path
 
 import asyncpg
@@ -23,9 +24,16 @@ class Bootstrapped(msgspec.Struct, frozen=True):
     secrets: Secrets
 
 
+def _tracking_partitions() -> int:
+    text = os.environ.get("FLIGHTLINE_TRACKING_PARTITIONS", str(topics.EMBEDDED_PARTITIONS))
+    if not text.isdecimal() or int(text) == 0:
+        raise ComposeError(f"FLIGHTLINE_TRACKING_PARTITIONS must be a positive number, not {text!r}")
+    return int(text)
+
+
 async def create_topics(addresses: Addresses) -> list[str]:
-    """Creates the missing topics; on a cluster that is not ours with three replicas."""
-    return await topics.ensure_topics(addresses.kafka, replication=1 if addresses.embedded_kafka else 3)
+    """Creates the missing topics, with up to three replicas."""
+    return await topics.ensure_topics(addresses.kafka, _tracking_partitions())
 
 
 async def migrate(addresses: Addresses) -> list[str]:
@@ -53,10 +61,7 @@ async def _migrate_clickhouse(dsn: str) -> list[str]:
 
 
 async def bootstrap(settings: Settings, secrets_file: Path) -> Bootstrapped:
-    """Makes the organization, its admin and its two keys, or finds those of an earlier start.
-
-    The clear text of the keys is nowhere else than in the stack's own state.
-    """
+    """Creates the missing topics, on up to three replicas; FLIGHTLINE_TRACKING_PARTITIONS is for clusters."""
     from control_api import bootstrap as control  # noqa: PLC0415 - only a full stack needs the services
     from control_api.settings import load  # noqa: PLC0415
 

@@ -7,25 +7,27 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from compose.errors import ComposeError
-from schemas.topics import Topic, topics
+from schemas.topics import TRACKING_EVENTS, Topic, topics
 
 EMBEDDED_PARTITIONS = 4
-"""Of `tracking-events` on one machine; fixed for the life of the topic."""
+"""Of `tracking-events` where nothing else is asked for; fixed for the life of the topic."""
+
+_REPLICAS = 3
+"""With as many brokers a write waits for two of three replicas; on fewer brokers each has all topics."""
 
 
-async def ensure_topics(
-    bootstrap: str, replication: int = 1, partitions: int = EMBEDDED_PARTITIONS
-) -> list[str]:
+async def ensure_topics(bootstrap: str, partitions: int = EMBEDDED_PARTITIONS) -> list[str]:
     """Creates what is missing and sets the configuration of what is there; returns the names created.
 
-    Raises ComposeError when `tracking-events` (or another) has another number of partitions.
+    `partitions` counts only where `tracking-events` is created. Raises ComposeError when another topic has
+    another number of them than the code needs.
     """
     wanted = topics(partitions)
     admin = await _connect(bootstrap)
     try:
         existing = set(await admin.list_topics())
         missing = [topic for topic in wanted if topic.name not in existing]
-        await _create(admin, missing, replication)
+        await _create(admin, missing, len((await admin.describe_cluster())["brokers"]))
         present = [topic for topic in wanted if topic.name in existing]
         await _require_partitions(admin, present)
         if present and (differing := await _differing(admin, present)):
@@ -60,11 +62,16 @@ async def _connect(bootstrap: str) -> AIOKafkaAdminClient:
     return admin
 
 
-async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:
+async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], brokers: int) -> None:
     if not missing:
         return
+    replicas = min(_REPLICAS, brokers)
+    in_sync = {"min.insync.replicas": "2"} if replicas == _REPLICAS else {}
     answer = await admin.create_topics(
-        [NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config) for topic in missing]
+        [
+            NewTopic(topic.name, topic.partitions, replicas, topic_configs=topic.config | in_sync)
+            for topic in missing
+        ]
     )
     for name, code, *rest in answer.topic_errors:
         if code not in {0, TopicAlreadyExistsError.errno}:
@@ -75,6 +82,8 @@ async def _require_partitions(admin: AIOKafkaAdminClient, present: list[Topic]) 
     described = await admin.describe_topics([topic.name for topic in present]) if present else []
     counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
     for topic in present:
+        if topic.name == TRACKING_EVENTS:
+            continue  # whatever it was created with: doors and aggregators ask the broker
         if counts.get(topic.name, topic.partitions) != topic.partitions:
             raise ComposeError(
                 f"topic {topic.name} has {counts[topic.name]} partitions, not {topic.partitions}: "
