@@ -78,10 +78,10 @@ class ControlApi:
         self._process: subprocess.Popen[bytes] | None = None
         self._http = aiohttp.ClientSession()
 
-    async def start(self) -> None:
-        """Returns when it is ready."""
+    async def start(self, path: str = "/ready") -> None:
+        """Returns when this path is answered with 200."""
         self._launch()
-        await eventually(self._is_ready, 60)
+        await eventually(lambda: self._answers(path), 60)
 
     def _launch(self) -> None:
         with self._log.open("ab") as out:
@@ -232,11 +232,11 @@ class ControlApi:
         finally:
             await consumer.stop()
 
-    async def _is_ready(self) -> bool:
+    async def _answers(self, path: str) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self._log.read_text()
         try:
-            return (await self.page("/ready")).status == 200
+            return (await self.page(path)).status == 200
         except aiohttp.ClientError:
             return False
 
@@ -263,7 +263,9 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running_control_api(kafka: str, dsn: str, folder: Path) -> AsyncIterator[ControlApi]:
+async def running_control_api(
+    kafka: str, dsn: str, folder: Path, path: str = "/ready"
+) -> AsyncIterator[ControlApi]:
     """A control API on its own port, with an organization and its admin."""
     environ = {
         "FLIGHTLINE_KAFKA": kafka,
@@ -274,7 +276,7 @@ async def running_control_api(kafka: str, dsn: str, folder: Path) -> AsyncIterat
     made = await bootstrap(load(environ))
     api = ControlApi(environ, made, folder / "control_api.log")
     try:
-        await api.start()
+        await api.start(path)
         yield api
     finally:
         await api.close()

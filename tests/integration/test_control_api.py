@@ -15,6 +15,7 @@ from schemas import access_keys, campaign_state, domain_events
 from schemas.access_keys import hash_key
 from schemas.ids import new_id
 from schemas.reasons import Threshold
+from sql.migrate import migrate_postgres
 from tests.integration.control import (
     DAY,
     SECRET,
@@ -411,6 +412,10 @@ async def test_bad_input_gets_its_own_answer_and_never_a_500(api: ControlApi) ->
         for sent in BAD_BODIES:
             answer = await api.call(method, at, data=sent, headers={"If-Match": '"999"'})
             assert 200 <= answer.status < 500, (method, at, sent[:80], answer)
+    too_large = await api.call(
+        "POST", "/campaigns", data=b" " * (1 << 20) + b"{}", headers={"Connection": "close"}
+    )
+    assert too_large.status == 413
     for query in (
         "limit=0",
         "limit=x",
@@ -484,3 +489,41 @@ async def test_without_postgres_it_says_so_and_recovers(api: ControlApi) -> None
 
     assert await eventually(available, 15)
     assert (await api.active())["propagation"] == "published"
+
+
+async def test_without_kafka_a_transition_is_kept_and_answered_as_pending(
+    api: ControlApi, tmp_path: Path
+) -> None:
+    server, _, database = api.dsn.rpartition("/")
+    connection = await asyncpg.connect(api.dsn)
+    await connection.execute(f'CREATE DATABASE "{database}_alone"')
+    await connection.close()
+    alone = await asyncpg.connect(f"{server}/{database}_alone")
+    await migrate_postgres(alone)
+    await alone.close()
+    nowhere = "127.0.0.1:1"
+    async with running_control_api(
+        nowhere, f"{server}/{database}_alone", tmp_path, path="/health"
+    ) as without:
+        assert (await without.page("/ready")).status == 503
+        assert (await without.active())["propagation"] == "pending"
+        assert (
+            len(await without.sql("SELECT 1 FROM control.outbox WHERE topic = $1", campaign_state.TOPIC)) == 2
+        )
+
+
+async def test_a_thousand_campaigns_are_one_page(api: ControlApi) -> None:
+    token = await api.other_organization()
+    made = await api.call("POST", "/campaigns", body(), token=token)
+    await api.sql(
+        "WITH made AS (INSERT INTO control.campaigns (id, organization_id, name, type, targeting_rules, "
+        "start_date, currency, settings, created_by) SELECT gen_random_uuid(), organization_id, name || n, "
+        "type, targeting_rules, start_date, currency, settings, created_by FROM control.campaigns, "
+        "generate_series(1, 999) AS n WHERE id = $1::uuid "
+        "RETURNING id, organization_id, currency) "
+        "INSERT INTO ledger.accounts (campaign_id, organization_id, currency) SELECT * FROM made",
+        made.body["id"],
+    )
+    page = await api.call("GET", "/campaigns?limit=1000&include=metrics", token=token)
+    assert len({item["id"] for item in page.body["items"]}) == 1000
+    assert page.body["nextCursor"] is None
