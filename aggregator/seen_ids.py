@@ -8,8 +8,8 @@ can ask for them any more: a process that lost its partition can neither block n
 Costs: 24 h at 1,667 events a second are 144 million ids over all partitions: 2 bytes an id for the filters
 (290 MB), 28 bytes an id of files (4 GB), and for each partition a full table (about 45 MB). The window is a
 setting: halve it and all of this but the tables halves. Measured with 10 million ids sealed, on a busy core
-(`tests/bench/seen_ids.py`): 1.6 µs for a new id with sealing, 3.5 µs for a duplicate of a sealed one, 1 µs for
-the key; sealing a full table holds a batch up for 0.2 s, each ten minutes at that rate; opening takes 2 s.
+(`tests/bench/seen_ids.py`): 1.6 µs for a new id with sealing, 3.5 µs for a duplicate of a sealed one, 1 µs
+for a key; sealing a full table holds a batch up for 0.2 s, each ten minutes at that rate; opening takes 2 s.
 """
 
 import contextlib
