@@ -3,7 +3,8 @@
 from prometheus_client import REGISTRY
 
 from aggregator.domain.windows import MINUTE_MS, AlertRules, CampaignWindows, decode_windows
-from aggregator.live_windows import Gauges, Take
+from aggregator.live_gauges import Gauges
+from aggregator.live_windows import Take
 from schemas.campaign_activity import Activity, BatchActivity
 from schemas.domain_events import DomainEvent
 from schemas.ids import new_id
