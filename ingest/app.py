@@ -59,12 +59,7 @@ async def run(settings: Settings) -> None:
     snapshot = SnapshotFile(settings.state, knowledge)
     from_snapshot = snapshot.load()
     feed = CampaignFeed(settings.kafka, knowledge)
-    sink = KafkaSink(
-        settings.kafka,
-        linger_seconds=settings.linger_ms / 1000,
-        deadline_seconds=settings.deadline_ms / 1000,
-        max_pending_bytes=settings.max_pending_mb * _MEGABYTE,
-    )
+    sink = _sink(settings)
     routes = Routes(
         knowledge=knowledge,
         access=Access(settings, knowledge),
@@ -81,15 +76,28 @@ async def run(settings: Settings) -> None:
     log.info("door.starting", host=settings.host, port=settings.port, from_snapshot=from_snapshot)
     await _serve_until_told(server, routes, settings.deadline_ms / 1000)
     await sink.close()
-    for task in background:
-        task.cancel()
-    await asyncio.gather(*background, return_exceptions=True)
+    await _cancel(background)
     if feed.complete:
         with suppress(OSError):
             snapshot.save()
     log.info("door.stopped")
     if failures:
         raise failures[0]
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _sink(settings: Settings) -> KafkaSink:
+    return KafkaSink(
+        settings.kafka,
+        linger_seconds=settings.linger_ms / 1000,
+        deadline_seconds=settings.deadline_ms / 1000,
+        max_pending_bytes=settings.max_pending_mb * _MEGABYTE,
+    )
 
 
 def _end_of_part(task: asyncio.Task[None], *, server: Server, failures: list[BaseException]) -> None:
