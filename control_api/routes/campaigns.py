@@ -70,7 +70,11 @@ class CampaignRoutes(Controller):
         view = campaign_view(campaign, account, services.clock())
         return JsonResponse(view, headers=_etag(campaign.version))
 
-    @put(_OF, operation_class=documented(example="replace"), summary="Replace a campaign's content")
+    @put(
+        _OF,
+        operation_class=documented(example="replace", if_match="required"),
+        summary="Replace a campaign's content",
+    )
     async def replace(
         self, request: ApiRequest, services: Services, campaign_id: str, data: Replacement
     ) -> JsonResponse[CampaignView]:
@@ -87,7 +91,12 @@ class CampaignRoutes(Controller):
         )
         return _saved(saved, services, HTTP_200_OK)
 
-    @delete(_OF, operation_class=documented(), status_code=HTTP_204_NO_CONTENT, summary="Delete a campaign")
+    @delete(
+        _OF,
+        operation_class=documented(if_match="optional"),
+        status_code=HTTP_204_NO_CONTENT,
+        summary="Delete a campaign",
+    )
     async def delete(self, request: ApiRequest, services: Services, campaign_id: str) -> None:
         """Only without recorded events, and not while ACTIVE."""
         await campaigns.delete(
@@ -100,7 +109,7 @@ class CampaignRoutes(Controller):
 
     @post(
         f"{_OF}/activate",
-        operation_class=documented(),
+        operation_class=documented(if_match="optional"),
         status_code=HTTP_200_OK,
         summary="Activate a campaign",
     )
@@ -118,7 +127,12 @@ class CampaignRoutes(Controller):
         )
         return _moved(moved, services, lifecycle.warnings(moved.campaign))
 
-    @post(f"{_OF}/pause", operation_class=documented(), status_code=HTTP_200_OK, summary="Pause a campaign")
+    @post(
+        f"{_OF}/pause",
+        operation_class=documented(if_match="optional"),
+        status_code=HTTP_200_OK,
+        summary="Pause a campaign",
+    )
     async def pause(
         self, request: ApiRequest, services: Services, campaign_id: str, data: Pausing | None = None
     ) -> JsonResponse[CampaignView]:
@@ -133,7 +147,12 @@ class CampaignRoutes(Controller):
         )
         return _moved(moved, services)
 
-    @post(f"{_OF}/stop", operation_class=documented(), status_code=HTTP_200_OK, summary="Cancel a campaign")
+    @post(
+        f"{_OF}/stop",
+        operation_class=documented(if_match="optional"),
+        status_code=HTTP_200_OK,
+        summary="Cancel a campaign",
+    )
     async def stop(
         self, request: ApiRequest, services: Services, campaign_id: str, data: Stopping | None = None
     ) -> JsonResponse[CampaignView]:

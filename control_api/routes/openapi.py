@@ -82,9 +82,12 @@ EXAMPLES["replace"] = EXAMPLES["create"] | {"description": "With 25% discount"}
 
 
 def documented(
-    *, example: str | None = None, parameters: type[msgspec.Struct] | None = None
+    *,
+    example: str | None = None,
+    parameters: type[msgspec.Struct] | None = None,
+    if_match: Literal["required", "optional"] | None = None,
 ) -> type[Operation]:
-    """An Operation that adds an example of the body, the query parameters of a Struct, and problems."""
+    """An Operation that adds an example of the body, the query parameters of a Struct, If-Match, problems."""
 
     @dataclass
     class Documented(Operation):
@@ -92,6 +95,8 @@ def documented(
             self.security = [{_BEARER: []}]
             if parameters is not None:
                 self.parameters = [*(self.parameters or []), *parameters_of(parameters)]
+            if if_match is not None:
+                self.parameters = [*(self.parameters or []), _if_match(required=if_match == "required")]
             if example is not None and isinstance(self.request_body, RequestBody):
                 for content in self.request_body.content.values():
                     content.examples = {example: Example(value=EXAMPLES[example])}
@@ -114,6 +119,16 @@ def parameters_of(struct: type[msgspec.Struct]) -> list[Parameter | Reference]:
         )
         for field in msgspec.structs.fields(struct)
     ]
+
+
+def _if_match(*, required: bool) -> Parameter:
+    return Parameter(
+        name="If-Match",
+        param_in="header",
+        schema=Schema(type=OpenAPIType.STRING),
+        required=required,
+        description="The ETag of the version that is to be changed; 412 when it is not the current one.",
+    )
 
 
 def openapi_config(version: str) -> OpenAPIConfig:

@@ -23,7 +23,7 @@ class OrganizationRoutes(Controller):
         found = await organization.get(services.store, request.user)
         return JsonResponse(organization_view(found), headers={"ETag": f'"{found.version}"'})
 
-    @put("/", operation_class=documented(), summary="Change the organization")
+    @put("/", operation_class=documented(if_match="required"), summary="Change the organization")
     async def replace(
         self, request: ApiRequest, services: Services, data: OrganizationRequest
     ) -> JsonResponse[OrganizationView]:
