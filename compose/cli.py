@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from compose import maintenance
+from compose.demo.command import command as demo
 from compose.errors import ComposeError
 from compose.layout import MAX_AGGREGATORS, Ports
 from compose.log import configure
@@ -68,6 +69,7 @@ def up(
 app.command()(maintenance.doctor)
 app.command()(maintenance.migrate)
 app.command()(maintenance.token)
+app.command("demo")(demo)
 app.command("replay")(replay)
 app.command("reconcile")(reconcile)
 

@@ -16,16 +16,16 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from compose.ready import Ready
 from compose.reconcile.reconcile import Outcome, Reconciliation
 from tests.e2e.replays import control_api, eventually, flightline, running_campaign
-from tests.running import RunningStack, running_stack
+from tests.running import RunningStack, running_stack, scratch
 
 ROWS = 400
 _MUTATE = "SETTINGS mutations_sync = 2"
 
 
 @pytest.fixture(scope="module")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def own_stack() -> Iterator[RunningStack]:
     """A stack that no other test sees: its books are going to be cooked."""
-    with running_stack(tmp_path_factory.mktemp("books") / "state") as running:
+    with scratch() as path, running_stack(path / "state") as running:
         yield running
 
 
