@@ -130,7 +130,9 @@ class World:
         return expected
 
     def restart(self, uncommitted: int) -> None:
-        split = len(self.marked) - min(uncommitted, len(self.marked))
+        # Of the newest time only: an answer may change when the window passes before a batch comes again.
+        newest = sum(each.at == self.clock for each in self.marked[-uncommitted:]) if uncommitted else 0
+        split = len(self.marked) - newest
         committed, again = self.marked[:split], self.marked[split:]
         log_end = self.next_offset
         first = next((each.positions[0] for each in again if each.positions), None)
