@@ -68,6 +68,9 @@ def _check(asked: OrganizationRequest) -> Iterator[FieldError]:
     if asked.default_currency not in CURRENCY_DECIMALS:
         yield FieldError("/defaultCurrency", "not an ISO 4217 currency code")
     for currency, limits in asked.limits.items():
+        if currency not in CURRENCY_DECIMALS:
+            yield FieldError("/limits", "has a key that is not an ISO 4217 currency code")
+            continue
         for name, amount in (
             ("largestBudget", limits.largest_budget),
             ("approvalThreshold", limits.approval_threshold),

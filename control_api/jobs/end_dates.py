@@ -12,6 +12,7 @@ from control_api.handlers.ports import Clock, Store
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 0.25
+_RETRY_SECONDS = 1.0
 
 
 async def run(store: Store, clock: Clock) -> None:
@@ -20,7 +21,8 @@ async def run(store: Store, clock: Clock) -> None:
         try:
             completed = await complete_due(store, clock())
         except Unavailable:
-            completed = 0
+            await asyncio.sleep(_RETRY_SECONDS)
+            continue
         if completed:
             metrics.COMPLETED_BY_DATE.inc(completed)
             log.info("end_dates.completed", campaigns=completed)

@@ -18,7 +18,7 @@ from control_api.handlers.transitions import Activation, Pausing, Stopping, Tran
 from control_api.routes.list_parameters import ListParameters, list_query
 from control_api.routes.openapi import documented
 from control_api.routes.reading import read_parameters
-from control_api.routes.request import ApiRequest, campaign_id_of, if_match_of, required_if_match_of
+from control_api.routes.request import ApiRequest, id_in_path, if_match_of, required_if_match_of
 from control_api.routes.responses import JsonResponse
 from control_api.routes.services import Services
 from control_api.routes.views import CampaignView, PageView, campaign_view
@@ -66,7 +66,7 @@ class CampaignRoutes(Controller):
         self, request: ApiRequest, services: Services, campaign_id: str
     ) -> JsonResponse[CampaignView]:
         """A campaign with its metrics; the ETag is its version."""
-        campaign, account = await campaigns.get(services.store, request.user, campaign_id_of(campaign_id))
+        campaign, account = await campaigns.get(services.store, request.user, id_in_path(campaign_id))
         view = campaign_view(campaign, account, services.clock())
         return JsonResponse(view, headers=_etag(campaign.version))
 
@@ -83,7 +83,7 @@ class CampaignRoutes(Controller):
         saved = await campaigns.replace_content(
             services.store,
             request.user,
-            campaign_id_of(campaign_id),
+            id_in_path(campaign_id),
             data,
             version,
             services.clock(),
@@ -102,7 +102,7 @@ class CampaignRoutes(Controller):
         await campaigns.delete(
             services.store,
             request.user,
-            campaign_id_of(campaign_id),
+            id_in_path(campaign_id),
             if_match_of(request),
             services.clock(),
         )
@@ -120,7 +120,7 @@ class CampaignRoutes(Controller):
         moved = await transitions.activate(
             services.store,
             request.user,
-            campaign_id_of(campaign_id),
+            id_in_path(campaign_id),
             data or Activation(),
             if_match_of(request),
             services.clock(),
@@ -140,7 +140,7 @@ class CampaignRoutes(Controller):
         moved = await transitions.pause(
             services.store,
             request.user,
-            campaign_id_of(campaign_id),
+            id_in_path(campaign_id),
             data or Pausing(),
             if_match_of(request),
             services.clock(),
@@ -162,7 +162,7 @@ class CampaignRoutes(Controller):
         moved = await transitions.stop(
             services.store,
             request.user,
-            campaign_id_of(campaign_id),
+            id_in_path(campaign_id),
             data,
             if_match_of(request),
             services.clock(),
@@ -174,7 +174,7 @@ class CampaignRoutes(Controller):
         self, request: ApiRequest, services: Services, campaign_id: str
     ) -> JsonResponse[Metrics]:
         """Counts and money from the ledger, as of the last batch that was billed."""
-        _, account = await campaigns.get(services.store, request.user, campaign_id_of(campaign_id))
+        _, account = await campaigns.get(services.store, request.user, id_in_path(campaign_id))
         return JsonResponse(metrics_of(account))
 
 

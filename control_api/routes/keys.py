@@ -6,7 +6,7 @@ from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 from control_api.domain.keys import KeyRequest
 from control_api.handlers import keys
 from control_api.routes.openapi import documented
-from control_api.routes.request import ApiRequest, campaign_id_of
+from control_api.routes.request import ApiRequest, id_in_path
 from control_api.routes.responses import JsonResponse
 from control_api.routes.services import Services
 from control_api.routes.views import KeysView, MadeKeyView, key_view, made_key_view
@@ -44,4 +44,4 @@ class KeyRoutes(Controller):
     )
     async def revoke(self, request: ApiRequest, services: Services, key_id: str) -> None:
         """The doors refuse it within a second."""
-        await keys.revoke(services.store, request.user, campaign_id_of(key_id), services.clock())
+        await keys.revoke(services.store, request.user, id_in_path(key_id), services.clock())

@@ -48,7 +48,7 @@ def _is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
-def campaign_id_of(text: str) -> str:
+def id_in_path(text: str) -> str:
     """The id in a path; what is not an id names nothing. Raises NotFound."""
     found = canonical_uuid(text) if len(text) == len("00000000-0000-0000-0000-000000000000") else None
     if found is None:

@@ -412,6 +412,17 @@ async def test_bad_input_gets_its_own_answer_and_never_a_500(api: ControlApi) ->
         for sent in BAD_BODIES:
             answer = await api.call(method, at, data=sent, headers={"If-Match": '"999"'})
             assert 200 <= answer.status < 500, (method, at, sent[:80], answer)
+    version = (await api.call("GET", "/organization")).headers["ETag"]
+    for limits in (
+        {"\0": {}},
+        {"XXX": {}},
+        {"EUR": {"largestBudget": -1}},
+        {"EUR": {"approvalThreshold": 0.001}},
+    ):
+        answer = await api.call(
+            "PUT", "/organization", {"name": "n", "limits": limits}, headers={"If-Match": version}
+        )
+        assert answer.status == 422, limits
     too_large = await api.call(
         "POST", "/campaigns", data=b" " * (1 << 20) + b"{}", headers={"Connection": "close"}
     )
