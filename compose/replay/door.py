@@ -107,7 +107,10 @@ class Door:
         for start in range(0, len(ids), _CAMPAIGNS_PER_QUESTION):
             asked = ",".join(ids[start : start + _CAMPAIGNS_PER_QUESTION])
             _, answer = await self._request("GET", "/v1/serve", params={"campaigns": asked})
-            found |= _campaigns.decode(answer).campaigns
+            try:
+                found |= _campaigns.decode(answer).campaigns
+            except msgspec.MsgspecError as error:
+                raise DoorRefused(f"{self._url}/v1/serve does not answer as a door does: {error}.") from error
         return found
 
     async def _request(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from compose.replay.door import Result, Serving
-from schemas.reasons import Unbilled
+from schemas.reasons import Rejected, Unbilled
 
 
 class OnClosed(StrEnum):
@@ -20,9 +20,14 @@ class OnClosed(StrEnum):
 _OF_THE_EVENT = frozenset({Unbilled.BOT, Unbilled.BACKFILL})
 """Reasons that say nothing of the campaign."""
 
-_FINAL = frozenset({Unbilled.BUDGET_100, Unbilled.MAX_IMPRESSIONS, Unbilled.END_DATE, Unbilled.CANCELLED})
+_FINAL = frozenset(
+    {
+        *(Unbilled.BUDGET_100, Unbilled.MAX_IMPRESSIONS, Unbilled.END_DATE, Unbilled.CANCELLED),
+        Rejected.UNKNOWN_CAMPAIGN,
+    }
+)
 """A campaign that is closed for one of these does not open again: to wait would be to wait for ever. What
-happened is then sent, and counted unbilled."""
+happened is then sent, and counted unbilled (or, of a campaign that was deleted, refused)."""
 
 
 class Gates:

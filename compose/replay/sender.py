@@ -56,6 +56,7 @@ class Sender:
         self._gates = Gates(options.on_closed)
         self._pacer = Pacer(options.rate)
         self._free = asyncio.Semaphore(options.in_flight)
+        self._flying = 0
         self._held: dict[str, HeldEvents] = {}
         self._batch: list[OutgoingEvent] = []
         self._batch_bytes = 0
@@ -70,18 +71,18 @@ class Sender:
 
         Raises Stopped, DoorRefused or DoorAway; what is in flight then is answered first where it can be.
         """
-        poller = asyncio.create_task(self._poll())
         problem: Exception | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
+                poller = tasks.create_task(self._poll())
                 try:
                     await self._send_all(events, tasks)
                 except (Stopped, UnreadableFile) as error:
                     problem = error  # what is in flight is answered first
+                poller.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
-            poller.cancel()
             for held in self._held.values():
                 held.close()
         if problem is not None:
@@ -95,14 +96,10 @@ class Sender:
                 await self._release(tasks)
             await self._route(event, tasks)
         await self._flush(tasks)
-        while self.waiting_for or self._in_flight:
+        while self.waiting_for or self._flying:
             await self._release(tasks)
             await self._flush(tasks)
             await asyncio.sleep(_POLL_S / 5)
-
-    @property
-    def _in_flight(self) -> bool:
-        return self._free._value < self._options.in_flight  # noqa: SLF001  asyncio shows it in no other way
 
     async def _route(self, event: OutgoingEvent, tasks: asyncio.TaskGroup) -> None:
         reason = self._gates.closed.get(event.campaign_id)
@@ -141,6 +138,7 @@ class Sender:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         await asyncio.sleep(self._pacer.delay(len(batch), time.monotonic()))
         await self._free.acquire()
+        self._flying += 1
         tasks.create_task(self._deliver(batch))
 
     async def _deliver(self, batch: list[OutgoingEvent]) -> None:
@@ -161,6 +159,7 @@ class Sender:
                     await asyncio.sleep(wait)
                     pause = min(pause * 2, _LONGEST_PAUSE_S)
         finally:
+            self._flying -= 1
             self._free.release()
 
     async def _attempt(self, batch: list[OutgoingEvent], pause: float) -> tuple[list[OutgoingEvent], float]:

@@ -13,11 +13,11 @@ pytestmark = pytest.mark.timeout(200)
 
 
 async def test_a_campaign_is_seen_to_pass_90_and_100_percent_and_every_event_is_counted(
-    tmp_path: Path,
+    folder: Path,
 ) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "compose.cli", "demo", "--once", "--state", str(tmp_path / "state")),
+        *("-m", "compose.cli", "demo", "--once", "--state", str(folder / "state")),
         *("--port-base", str(free_port_base())),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

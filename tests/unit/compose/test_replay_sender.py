@@ -220,3 +220,12 @@ def test_promises_are_lines_that_outlive_a_killed_writer(tmp_path: Path) -> None
         event.event_id, A, event.type, 0, "unbilled", "BOT"
     )
     promises.close()
+
+
+async def test_a_door_that_stops_making_sense_ends_a_replay_that_waits() -> None:
+    def answer(sent: list[dict[str, Any]]) -> web.Response:
+        return results(sent, status="unbilled", reason="PAUSED", serve=False)
+
+    async with serve(answer, lambda _: {"serve": "perhaps"}) as url:
+        with pytest.raises(DoorRefused, match="does not answer as a door does"):
+            await send(url, iter(events(A, 50)), Kept(), batch=1, in_flight=1, on_closed=OnClosed.WAIT)
