@@ -103,7 +103,7 @@ class World:
             case Restart():
                 self.restart(step.uncommitted)
             case Replay():
-                for each in self.marked[-step.batches :]:
+                for each in self.newest(step.batches):
                     self.mark(each.keys, each.positions)
 
     def batch(self, batch: Batch) -> None:
@@ -129,10 +129,13 @@ class World:
         assert self.seen.mark(keys, positions, self.clock) == expected
         return expected
 
+    def newest(self, count: int) -> list[Marked]:
+        """The last batches, of the newest time only: after a window an answer may rightly be another one."""
+        last = self.marked[-count:] if count else []
+        return [each for each in last if each.at == self.clock]
+
     def restart(self, uncommitted: int) -> None:
-        # Of the newest time only: an answer may change when the window passes before a batch comes again.
-        newest = sum(each.at == self.clock for each in self.marked[-uncommitted:]) if uncommitted else 0
-        split = len(self.marked) - newest
+        split = len(self.marked) - len(self.newest(uncommitted))
         committed, again = self.marked[:split], self.marked[split:]
         log_end = self.next_offset
         first = next((each.positions[0] for each in again if each.positions), None)
