@@ -30,15 +30,30 @@ class LedgerConsumer(driver.Consumer):
 
     app: "AggregatorApp"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_ledger: set[TP] = set()
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         committed = dict(await super().seek_to_committed())
         partitions = [tp.partition for tp in self.assignment() if tp.topic == TRACKING_EVENTS]
         offsets = await self.app.settlement.assign(partitions)
         ledger = {TP(TRACKING_EVENTS, partition): offset for partition, offset in offsets.items()}
         await self.seek_wait(ledger)
+        self._at_ledger = set(ledger)
+        super().resume_partitions(ledger)
         return {**committed, **ledger}
 
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Holds back what has not been sought to the ledger's offset yet.
+
+        An app with tables resumes its streams before it seeks, with the fetcher running: for the time that a
+        claim takes it would hand out records from wherever Kafka's own offset stands.
+        """
+        super().resume_partitions({tp for tp in tps if tp.topic != TRACKING_EVENTS or tp in self._at_ledger})
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._at_ledger = set()
         await super().on_partitions_revoked(revoked)
         await self.app.settlement.quiesce()
 
@@ -104,11 +119,12 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
 
     async def settle(stream: Any) -> None:
         async for events in stream.noack_take(_TAKE, within=settings.bill_linger_seconds):
-            await asyncio.gather(
+            settled = await asyncio.gather(
                 *(app.settlement.settle(partition, records) for partition, records in by_partition(events))
             )
             for event in events:
-                event.ack()
+                if event.message.partition in settled:
+                    event.ack()
 
     app.agent(topic, name="settle")(settle)
     return app

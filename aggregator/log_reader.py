@@ -1,7 +1,8 @@
 """Reads ranges of `tracking-events` again, beside the consumer that bills."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -48,9 +49,16 @@ class LogReader:
                 return int(found.offset)
             return int((await consumer.end_offsets([topic_partition]))[topic_partition])
 
+    async def time_of(self, partition: int, offset: int) -> int:
+        """The time in the log (epoch ms) of the record at `offset`. LogGapError when it is not there."""
+        async with aclosing(self.read(partition, offset, offset + 1)) as parts:
+            async for records in parts:
+                return records[0].at
+        raise LogGapError(f"partition {partition} has no record at {offset}")
+
     async def read(
         self, partition: int, first_offset: int, next_offset: int
-    ) -> AsyncIterator[list[LogRecord]]:
+    ) -> AsyncGenerator[list[LogRecord], None]:
         """The records of a range (`next_offset` exclusive) in order, some hundred at a time.
 
         LogGapError when the log does not hold all of them; Kafka being away is waited for by its client.

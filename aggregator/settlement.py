@@ -23,6 +23,8 @@ from aggregator.store import PartitionStore, RowBudget, StoreLimits
 log = structlog.get_logger(__name__)
 
 _DRAIN_SECONDS = 4.0
+_CLAIM_TRIES = 15
+"""About a minute."""
 _TOPIC_ID_UNKNOWN = ""
 
 
@@ -65,7 +67,8 @@ class Settlement:
     async def assign(self, partitions: Iterable[int]) -> dict[int, int]:
         """Claims the partitions and lets go of all others; returns the offset to go on at for each.
 
-        Waits for Postgres and Kafka as long as it takes.
+        Waits a minute for Postgres, then raises what it last met: Faust waits no longer for a seek, and a
+        process that ends is started again.
         """
         wanted = set(partitions)
         for partition in self.partitions - wanted:
@@ -75,13 +78,14 @@ class Settlement:
         metrics.partitions_owned.set(len(self._settlers))
         return {partition: self._settlers[partition].next_offset for partition in wanted}
 
-    async def settle(self, partition: int, records: Sequence[LogRecord]) -> None:
-        """Bills records of a partition; those of one that was handed over are left to its new owner."""
+    async def settle(self, partition: int, records: Sequence[LogRecord]) -> int | None:
+        """Bills records and returns the partition; None, and nothing done, when another process owns it."""
         settler = self._settlers.get(partition)
         if settler is None:
             log.info("settlement.not_owned", partition=partition, records=len(records))
-            return
+            return None
         await settler.settle(records)
+        return partition
 
     async def quiesce(self) -> None:
         """Returns when no batch is being billed: partitions can be handed over."""
@@ -106,6 +110,8 @@ class Settlement:
                 await self._release(partition)
                 self._settlers[partition] = await self._open(claim)
             except RETRYABLE as error:
+                if number >= _CLAIM_TRIES:
+                    raise
                 log.warning(
                     "settlement.ledger_unavailable", partition=partition, tries=number, error=str(error)
                 )
@@ -161,11 +167,12 @@ class Settlement:
             now=now,
             window_ms=window_ms,
         )
-        start = seen.rebuild_from()
-        oldest = await self._log_reader.offset_at(claim.partition, now - window_ms)
-        start = oldest if start is None else max(start, oldest)
-        if start < claim.next_offset:
-            await self._rebuild(seen, claim, start)
+        missing_from = seen.rebuild_from()
+        if missing_from is not None:
+            # The window ends where billing stands, not now: what waits in the log may be long past.
+            billed_at = await self._log_reader.time_of(claim.partition, claim.next_offset - 1)
+            oldest = await self._log_reader.offset_at(claim.partition, billed_at - window_ms)
+            await self._rebuild(seen, claim, max(missing_from, oldest))
         return seen
 
     async def _rebuild(self, seen: SeenIds, claim: Claim, start: int) -> None:
