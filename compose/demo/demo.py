@@ -89,6 +89,7 @@ async def _play(ready: Ready, options: DemoOptions, console: Console, stop: asyn
                 await story.check_counts(visitors)
         if options.once and not stop.is_set():
             console.print(farewell(ready, story.small.id), soft_wrap=True, highlight=False)
+            console.print("with --once the stack ends here; without it, it keeps running until Ctrl-C")
 
 
 class Story:

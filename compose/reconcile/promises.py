@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from aggregator.domain.rows import EventRow
 from compose.errors import ComposeError
 from compose.reconcile.differences import Differences, Place
 from compose.reconcile.figures import Figures
 from compose.replay.door import Status
 from compose.replay.promises import Promise
 from schemas.events import TrackingEvent
-from schemas.reasons import PricingModel
+from schemas.reasons import EventType, PricingModel, Unbilled
 
 _PROMISED = frozenset({Status.ACCEPTED.value, Status.UNBILLED.value})
 
@@ -62,6 +63,27 @@ class Promises:
         if not kept.agrees:
             kept.told = kept.told or _told(event)
             kept.agrees = _agrees(kept.promise, event, pricing)
+
+    def check_row(self, row: EventRow, pricing: PricingModel | None) -> None:
+        """Takes in a counted event from ClickHouse, where the log holds it no more."""
+        event = TrackingEvent(
+            event_id=row.event_id,
+            organization_id=row.organization_id,
+            campaign_id=row.campaign_id,
+            type=EventType(row.type),
+            received_at=row.received_at,
+            occurred_at=row.occurred_at,
+            currency=row.currency,
+            budget_version=row.budget_version,
+            billable=row.billable,
+            cost=row.cost,
+            reason=Unbilled(row.reason) if row.reason else None,
+        )
+        place = Place(row.partition, row.log_offset, row.event_index, row.event_id)
+        self.check(event, place, pricing, counted=True)
+
+    def __bool__(self) -> bool:
+        return bool(self._kept)
 
     def finish(self) -> None:
         """Reports promises that the log does not hold, or holds otherwise. Call once all of it was read."""

@@ -21,10 +21,12 @@ from compose.reconcile.figures import Figures
 from compose.reconcile.ledger import Ledger, Snapshot
 from compose.reconcile.promises import Promises
 from compose.reconcile.walk import WINDOW_MS, Totals, Walk
+from schemas.reasons import PricingModel
 from schemas.topics import TRACKING_EVENTS
 
 _POLL_S = 0.2
 _ROWS_AT_ONCE = 20_000
+_OFFSETS_AT_ONCE = 200
 _KEPT_FOR_CERTAIN_MS = 24 * 3_600_000
 """Records of batches are dropped with their day, never on the day they were made."""
 _SETTLE_ATTEMPTS = 5
@@ -156,32 +158,45 @@ class Reconciliation:
                 place=Place(partition, end, -1),
             )
         self._say(f"partition {partition}: offsets {first} to {end}")
-        batches = [b for b in await self._ledger.batches(partition, first, end) if b.first_offset >= first]
+        batches = await self._ledger.batches(partition, first, end)
+        pricing = {campaign_id: account.pricing for campaign_id, account in snapshot.accounts.items()}
         walk = Walk(
             partition,
             totals=self._totals,
             promises=self._promises,
-            pricing={campaign_id: account.pricing for campaign_id, account in snapshot.accounts.items()},
+            pricing=pricing,
             blocks=await self._ledger.blocks(partition, first, end),
             differences=self._differences,
         )
         if first:
-            self._totals.add_trimmed(await self._rows.figures_below(partition, first))
+            await self._trimmed(partition, first, pricing)
         try:
             await self._walk(walk, state.incarnation, (first, end), batches)
         except LogGapError as error:
             self._differences.add("records missing in the log", str(error), place=Place(partition, first, -1))
         if batches:
             # Blocks are dropped no earlier than batches, so the first batch stands in one.
-            walk.finish(batches[0].first_offset, end)
+            walk.finish(max(first, batches[0].first_offset), end)
+
+    async def _trimmed(self, partition: int, first: int, pricing: Mapping[str, PricingModel | None]) -> None:
+        """What lies below the beginning of the log: the rows of ClickHouse stand for it."""
+        self._totals.add_trimmed(await self._rows.figures_below(partition, first))
+        if not self._promises:
+            return
+        for offset in range(0, first, _OFFSETS_AT_ONCE):
+            for row in await self._rows.between(partition, offset, min(offset + _OFFSETS_AT_ONCE, first)):
+                self._promises.check_row(row, pricing.get(row.campaign_id))
 
     async def _walk(
         self, walk: Walk, incarnation: int, range_: tuple[int, int], batches: Sequence[BatchRecord]
     ) -> None:
         partition, (first, end) = walk.partition, range_
+        whole = [batch for batch in batches if batch.first_offset >= first]
+        # The log may begin in the middle of a batch: its record says nothing of the half that is left.
+        halved_to = max((batch.next_offset for batch in batches if batch.first_offset < first), default=first)
         expected: list[EventRow] = []
         compared_to, exact, known = first, True, not first
-        async for records, record in _by_batch(self._log.read(partition, first, end), batches):
+        async for records, record in _by_batch(self._log.read(partition, first, end), whole):
             if not known:
                 since = records[0].at - WINDOW_MS
                 for id_ in await self._rows.ids_below(partition, first, since):
@@ -192,7 +207,7 @@ class Reconciliation:
                 await self._compare(walk, expected, partition, compared_to, records[0].offset, exact=exact)
                 expected, compared_to = [], records[0].offset
             exact = record is not None
-            if record is None and _must_be_recorded(records, batches):
+            if record is None and next_offset > halved_to and _must_be_recorded(records, batches):
                 walk.missing_record(records[0].offset, next_offset)
             of = record.incarnation if record else incarnation
             expected += walk.batch(decode_batch(partition, of, records), record)

@@ -11,10 +11,13 @@ import clickhouse_connect
 import msgspec
 import pytest
 import pytest_asyncio
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from compose.ready import Ready
 from compose.reconcile.reconcile import Outcome, Reconciliation
+from schemas.topics import TRACKING_EVENTS
 from tests.e2e.replays import control_api, eventually, flightline, running_campaign
 from tests.running import RunningStack, running_stack, scratch
 
@@ -249,3 +252,21 @@ async def test_the_command_fails_on_a_difference_and_says_it_as_json(
     assert report["agrees"] is False
     assert report["counts"] == {"counted but not promised": 1}
     assert report["differences"][0]["place"]["eventId"]
+
+
+async def test_a_log_that_is_trimmed_below_what_is_stored_still_agrees(
+    own_stack: RunningStack, promises: Path
+) -> None:
+    ends = {p.partition: p.next_offset for p in (await reconcile(own_stack)).snapshot.partitions.values()}
+    admin = AIOKafkaAdminClient(bootstrap_servers=own_stack.ready.kafka)
+    await admin.start()
+    await admin.delete_records(
+        {
+            TopicPartition(TRACKING_EVENTS, p): RecordsToDelete(before_offset=end // 2)
+            for p, end in ends.items()
+        }
+    )
+    await admin.close()
+    outcome = await reconcile(own_stack, promises)
+    assert not outcome.differences, told(outcome)
+    assert sum(figures.impressions for figures in outcome.sources["log"].values()) == 2 * ROWS
