@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from schemas.money import MAX_MICROS
+from schemas.money import MAX_COST_MICROS, MAX_REVENUE_MICROS
 from schemas.reasons import EventType, Unbilled
 
 SCHEMA_HEADER = "schema"
@@ -28,7 +28,8 @@ NO_DATA = msgspec.Raw(b"")
 """`omit_defaults` knows a Raw by identity: another empty one would be written as `"data":,`, no JSON."""
 
 Millis = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]
-CostMicros = Annotated[int, msgspec.Meta(ge=0, le=MAX_MICROS)]
+CostMicros = Annotated[int, msgspec.Meta(ge=0, le=MAX_COST_MICROS)]
+RevenueMicros = Annotated[int, msgspec.Meta(ge=0, le=MAX_REVENUE_MICROS)]
 BudgetVersion = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
@@ -66,7 +67,7 @@ class TrackingEvent(
     url: str = ""
     referrer: str = ""
     user_agent: str = ""
-    revenue: CostMicros = 0
+    revenue: RevenueMicros = 0
     revenue_verified: bool = False
     data: msgspec.Raw = NO_DATA
 

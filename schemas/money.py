@@ -14,7 +14,13 @@ Micros = NewType("Micros", int)
 MICROS_PER_UNIT = 1_000_000
 MICRO_DECIMALS = 6
 MAX_MICROS = 10**15 * 1_000
-"""10¹² units: far above any budget, far below what a 64-bit integer holds when summed."""
+"""10¹² units: far above any budget."""
+
+MAX_COST_MICROS = 10**14
+"""10⁸ units: the most that one event may cost. A block of 20,000 events then sums within 64 bits."""
+
+MAX_REVENUE_MICROS = 10**15
+"""10⁹ units: the most that one conversion may bring in (a car in VND is 5·10⁸)."""
 _TOO_MANY_DIGITS = 18
 
 _ZERO_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
@@ -46,13 +52,13 @@ class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     currency: str
 
 
-def to_micros(amount: Decimal, decimals: int = MICRO_DECIMALS) -> Micros:
-    """`amount` in micros; InvalidMoney for too many decimals, NaN, an infinity, or out of range."""
+def to_micros(amount: Decimal, decimals: int = MICRO_DECIMALS, most: int = MAX_MICROS) -> Micros:
+    """`amount` in micros; InvalidMoney for too many decimals, NaN, an infinity, or above `most` micros."""
     if not amount.is_finite():
         raise InvalidMoney("an amount must be a finite number")
     # adjusted() first: to take abs() of 1e999999999 is a decimal.Overflow.
-    if amount and (amount.adjusted() >= _TOO_MANY_DIGITS or abs(amount) > MAX_MICROS // MICROS_PER_UNIT):
-        raise InvalidMoney(f"an amount must not exceed {MAX_MICROS // MICROS_PER_UNIT}")
+    if amount and (amount.adjusted() >= _TOO_MANY_DIGITS or abs(amount) > most // MICROS_PER_UNIT):
+        raise InvalidMoney(f"an amount must not exceed {most // MICROS_PER_UNIT}")
     exponent = amount.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -decimals and amount != round(amount, decimals):
         raise InvalidMoney(f"an amount has at most {decimals} decimals here")

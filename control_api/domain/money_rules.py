@@ -8,7 +8,15 @@ from control_api.domain.campaign import PricingSettings, free_of_charge
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError
 from control_api.domain.submission import Submission
-from schemas.money import CURRENCY_DECIMALS, InvalidMoney, Money, budget_micros, from_micros, to_micros
+from schemas.money import (
+    CURRENCY_DECIMALS,
+    MAX_COST_MICROS,
+    InvalidMoney,
+    Money,
+    budget_micros,
+    from_micros,
+    to_micros,
+)
 from schemas.reasons import PricingModel
 
 BUDGET = "/budget"
@@ -81,7 +89,11 @@ def _pricing(pricing: PricingSettings | None, currency: str, errors: list[FieldE
             errors.append(FieldError(PRICE, f"the pricing model {pricing.model} needs a price"))
         return PricingSettings(pricing.model, Money(Decimal(0), currency))
     try:
-        micros = to_micros(pricing.price.amount, _PRICE_DECIMALS.get(pricing.model, _MICRO_DECIMALS))
+        micros = to_micros(
+            pricing.price.amount,
+            _PRICE_DECIMALS.get(pricing.model, _MICRO_DECIMALS),
+            most=MAX_COST_MICROS,
+        )
     except (InvalidMoney, ArithmeticError) as error:
         errors.append(FieldError(f"{PRICE}/amount", _sentence(error)))
         return free_of_charge(currency)

@@ -10,7 +10,7 @@ from schemas.access_keys import AccessKey, KeyKind
 from schemas.campaign_state import CampaignState
 from schemas.events import NO_DATA
 from schemas.ids import uuid7_millis
-from schemas.money import InvalidMoney, to_micros
+from schemas.money import MAX_COST_MICROS, MAX_REVENUE_MICROS, InvalidMoney, to_micros
 from schemas.reasons import PricingModel, Rejected, Scope
 
 OLDEST_MS = 7 * 86_400_000
@@ -64,7 +64,7 @@ def check(event: IncomingEvent, sender: Sender, campaign: CampaignState, now: in
         return Checked(
             occurred_at=occurred_at,
             backfill=backfill,
-            revenue=_money(event.revenue, "revenue", campaign) if event.revenue else 0,
+            revenue=_money(event.revenue, "revenue", campaign, MAX_REVENUE_MICROS) if event.revenue else 0,
             cost=_cost(event.cost, sender.key, campaign) if event.cost else 0,
             data=_data(event.data) if event.data else NO_DATA,
         )
@@ -102,11 +102,11 @@ def _millis(moment: datetime) -> int:
     return (moment - _EPOCH) // _MILLISECOND
 
 
-def _money(amount: Amount, name: str, campaign: CampaignState) -> int:
+def _money(amount: Amount, name: str, campaign: CampaignState, most: int) -> int:
     if amount.currency is not None and amount.currency != campaign.currency:
         raise _Refusal(Rejected.WRONG_CURRENCY, f"{name} must be in {campaign.currency}")
     try:
-        micros = to_micros(amount.amount)
+        micros = to_micros(amount.amount, most=most)
     except InvalidMoney as error:
         raise _Refusal(Rejected.MALFORMED, f"{name}: {error}") from None
     if micros < 0:
@@ -121,7 +121,7 @@ def _cost(amount: Amount, key: AccessKey, campaign: CampaignState) -> int:
         raise _Refusal(
             Rejected.MALFORMED, f"cost is for campaigns priced by EVENT; this one is {campaign.pricing.model}"
         )
-    return _money(amount, "cost", campaign)
+    return _money(amount, "cost", campaign, MAX_COST_MICROS)
 
 
 def _data(raw: msgspec.Raw) -> msgspec.Raw:

@@ -37,6 +37,7 @@ JOIN ledger.accounts a USING (campaign_id, budget_version)
 WHERE c.campaign_id = ANY(:campaign_ids::uuid[]);
 
 -- name: add_to_accounts!
+-- Money is added as numeric and stays at the largest bigint: no sum that a client can send stops a partition.
 UPDATE ledger.accounts a
 SET impressions = a.impressions + d.impressions,
     clicks = a.clicks + d.clicks,
@@ -44,10 +45,10 @@ SET impressions = a.impressions + d.impressions,
     bounces = a.bounces + d.bounces,
     unsubscribes = a.unsubscribes + d.unsubscribes,
     billable_impressions = a.billable_impressions + d.billable_impressions,
-    billed = a.billed + d.billed,
-    overdelivery = a.overdelivery + d.overdelivery,
-    revenue = a.revenue + d.revenue,
-    unverified_revenue = a.unverified_revenue + d.unverified_revenue,
+    billed = least(a.billed + d.billed, 9223372036854775807)::bigint,
+    overdelivery = least(a.overdelivery + d.overdelivery, 9223372036854775807)::bigint,
+    revenue = least(a.revenue + d.revenue, 9223372036854775807)::bigint,
+    unverified_revenue = least(a.unverified_revenue + d.unverified_revenue, 9223372036854775807)::bigint,
     invalid_impressions = a.invalid_impressions + d.invalid_impressions,
     invalid_clicks = a.invalid_clicks + d.invalid_clicks,
     invalid_conversions = a.invalid_conversions + d.invalid_conversions,
@@ -56,8 +57,8 @@ SET impressions = a.impressions + d.impressions,
     gate_version = a.gate_version + d.gates,
     last_received_at = greatest(a.last_received_at, d.last_received_at)
 FROM unnest(:campaign_ids::uuid[], :impressions::bigint[], :clicks::bigint[], :conversions::bigint[],
-            :bounces::bigint[], :unsubscribes::bigint[], :billable_impressions::bigint[], :billed::bigint[],
-            :overdelivery::bigint[], :revenue::bigint[], :unverified_revenue::bigint[],
+            :bounces::bigint[], :unsubscribes::bigint[], :billable_impressions::bigint[], :billed::numeric[],
+            :overdelivery::numeric[], :revenue::numeric[], :unverified_revenue::numeric[],
             :invalid_impressions::bigint[], :invalid_clicks::bigint[], :invalid_conversions::bigint[],
             :duplicates::bigint[], :flat_billed::boolean[], :gates::integer[], :last_received_at::timestamptz[])
      AS d (campaign_id, impressions, clicks, conversions, bounces, unsubscribes, billable_impressions, billed,
