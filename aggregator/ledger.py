@@ -33,6 +33,8 @@ RETRYABLE = (
     asyncpg.exceptions.LockNotAvailableError,
     asyncpg.exceptions.QueryCanceledError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    asyncpg.exceptions.TransactionTimeoutError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.InsufficientResourcesError,
     asyncpg.exceptions.CannotConnectNowError,
@@ -177,8 +179,8 @@ class Ledger:
             )
         _require_owner(changed, block.partition, block.epoch)
 
-    async def mark_stored(self, block: Block, owner_epoch: int, *, verified: bool) -> None:
-        """Says that ClickHouse has the block, and whether that was checked after the insert.
+    async def mark_stored(self, block: Block, owner_epoch: int) -> None:
+        """Says that ClickHouse has the block; it is verified a while later (`mark_verified`).
 
         FencedError when `owner_epoch` does not own the partition any more.
         """
@@ -189,7 +191,6 @@ class Ledger:
                 incarnation=block.incarnation,
                 block=block.block,
                 owner_epoch=owner_epoch,
-                verified=verified,
             )
         _require_owner(changed, block.partition, owner_epoch)
 
@@ -311,13 +312,16 @@ class Ledger:
     ) -> None:
         """Gates and the batch's activity go to the outbox; gates first, because doors wait for them."""
         gates = gates_of(outcome.crossings, accounts, crossed)
-        activity = activity_of(batch, outcome.deltas)
+        activities = activity_of(batch, outcome.deltas)
         await self._sql.add_to_outbox(
             connection,
-            topics=[*(budget_gates.TOPIC for _ in gates), campaign_activity.TOPIC],
-            keys=[*(gate.campaign_id.encode() for gate in gates), str(batch.partition).encode()],
-            values=[*(msgspec.json.encode(gate) for gate in gates), msgspec.json.encode(activity)],
-            partitions=[-1] * (len(gates) + 1),
+            topics=[*(budget_gates.TOPIC for _ in gates), *(campaign_activity.TOPIC for _ in activities)],
+            keys=[
+                *(gate.campaign_id.encode() for gate in gates),
+                *(str(batch.partition).encode() for _ in activities),
+            ],
+            values=[msgspec.json.encode(value) for value in (*gates, *activities)],
+            partitions=[-1] * (len(gates) + len(activities)),
         )
         await self._sql.notify_outbox(connection)
 

@@ -83,7 +83,7 @@ class PartitionSettler:
             try:
                 if number and (record := await self._ledger.find_batch(batch, self.claim.epoch)):
                     return record
-                record, crossings = await self._ledger.bill(self.claim, batch, duplicates)
+                record, crossings = await self._bill_once(batch, duplicates, again=number > 0)
             except RETRYABLE as error:
                 metrics.bill_retries.inc()
                 log.warning(
@@ -92,18 +92,25 @@ class PartitionSettler:
                     tries=number + 1,
                     error=f"{type(error).__name__}: {error}",
                 )
-            except FencedError:
-                # The try before may have been committed after it was looked for.
-                record_or_none = await self._ledger.find_batch(batch, self.claim.epoch) if number else None
-                if record_or_none is None:
-                    raise
-                return record_or_none
             else:
                 if crossings:
                     metrics.crossings.inc(crossings)
                 self._on_crossing()
                 return record
         raise AssertionError("tries() never ends")
+
+    async def _bill_once(
+        self, batch: Batch, duplicates: Sequence[int], *, again: bool
+    ) -> tuple[BatchRecord, int]:
+        """The batch's record and crossings; `again` after a try whose transaction may have been committed
+        since it was looked for."""
+        try:
+            return await self._ledger.bill(self.claim, batch, duplicates)
+        except FencedError:
+            record = await self._ledger.find_batch(batch, self.claim.epoch) if again else None
+            if record is None:
+                raise
+            return record, 0
 
     async def _publish_dead_letters(self, batch: Batch) -> None:
         async for number in tries():

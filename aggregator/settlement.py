@@ -10,7 +10,7 @@ import structlog
 from aggregator import metrics
 from aggregator.dead_letters import DeadLetters
 from aggregator.domain.batch import LogRecord, decode_batch
-from aggregator.errors import FencedError
+from aggregator.errors import FencedError, LogUnavailable
 from aggregator.event_store import EventStore
 from aggregator.ledger import RETRYABLE, Claim, Ledger
 from aggregator.log_reader import LogReader
@@ -58,6 +58,7 @@ class Settlement:
         self._settlers: dict[int, PartitionSettler] = {}
         self._tasks: dict[int, list[asyncio.Task[None]]] = {}
         self._rows = RowBudget(settings.pending_max_rows)
+        self._assigning = asyncio.Lock()
 
     @property
     def partitions(self) -> set[int]:
@@ -71,12 +72,13 @@ class Settlement:
         process that ends is started again.
         """
         wanted = set(partitions)
-        for partition in self.partitions - wanted:
-            await self._release(partition)
-        for partition in sorted(wanted):
-            await self._take(partition)
-        metrics.partitions_owned.set(len(self._settlers))
-        return {partition: self._settlers[partition].next_offset for partition in wanted}
+        async with self._assigning:  # Faust may ask twice at a time: one partition must not be opened twice
+            for partition in self.partitions - wanted:
+                await self._release(partition)
+            for partition in sorted(wanted):
+                await self._take(partition)
+            metrics.partitions_owned.set(len(self._settlers))
+            return {partition: self._settlers[partition].next_offset for partition in wanted}
 
     async def settle(self, partition: int, records: Sequence[LogRecord]) -> int | None:
         """Bills records and returns the partition; None, and nothing done, when another process owns it."""
@@ -93,9 +95,9 @@ class Settlement:
 
     async def stop(self) -> None:
         """Stores what can be stored in a few seconds, seals the seen ids, and lets go of everything."""
-        await self.quiesce()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
+                await self.quiesce()  # may be waiting for Postgres: who goes on after us asks it as well
                 await asyncio.gather(*(settler.store.drain() for settler in self._settlers.values()))
         for partition in self.partitions:
             await self._release(partition)
@@ -109,7 +111,7 @@ class Settlement:
                     return
                 await self._release(partition)
                 self._settlers[partition] = await self._open(claim)
-            except RETRYABLE as error:
+            except (LogUnavailable, *RETRYABLE) as error:
                 if number >= _CLAIM_TRIES:
                     raise
                 log.warning(

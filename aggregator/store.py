@@ -7,7 +7,7 @@ log again; the rows come out the same, because they follow from the log and the 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -17,7 +17,7 @@ from aggregator import metrics
 from aggregator.domain.batch import Batch, LogRecord, decode_batch
 from aggregator.domain.blocks import Block, position, position_hash
 from aggregator.domain.rows import BatchRecord, EventRow, rows_of
-from aggregator.errors import FencedError, StoreError, StoreUnavailable
+from aggregator.errors import FencedError, LogUnavailable, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.ledger import RETRYABLE, Claim, Ledger
 from aggregator.log_reader import LogReader
@@ -25,7 +25,7 @@ from aggregator.retry import tries
 
 log = structlog.get_logger(__name__)
 
-_TRANSIENT = (StoreUnavailable, *RETRYABLE)
+_TRANSIENT = (StoreUnavailable, LogUnavailable, *RETRYABLE)
 _MAX_BATCHES = 1_000
 _VERIFY_EVERY_SECONDS = 5.0
 _VERIFY_MOST = 200
@@ -109,9 +109,7 @@ class PartitionStore:
 
     def discard(self) -> None:
         """Gives back the memory of what another owner will store."""
-        for pending in self._pending:
-            if pending.batch is not None:
-                self._rows.give_back(pending.record.event_rows)
+        self._give_back(self._pending)
         self._pending.clear()
 
     async def run(self) -> None:
@@ -179,6 +177,13 @@ class PartitionStore:
         taken = self._take()
         if not taken:
             return
+        try:
+            await self._store_block(taken)
+        finally:
+            # Also when the partition is lost in between: another owner stores these.
+            self._give_back(taken)
+
+    async def _store_block(self, taken: Sequence[PendingBatch]) -> None:
         async for number in tries():
             try:
                 rows = await self._rows_of(taken)
@@ -191,12 +196,14 @@ class PartitionStore:
         self._next_block += 1
         if rows:
             await self._store(block, rows, known=True)
-        for pending in taken:
-            if pending.batch is not None:
-                self._rows.give_back(pending.record.event_rows)
         if taken[0].record.epoch != self._claim.epoch:
             metrics.blocks_recovered.inc()
         metrics.stored_offset.labels(str(block.partition)).set(block.next_offset)
+
+    def _give_back(self, batches: Iterable[PendingBatch]) -> None:
+        for pending in batches:
+            if pending.batch is not None:
+                self._rows.give_back(pending.record.event_rows)
 
     def _take(self) -> list[PendingBatch]:
         taken: list[PendingBatch] = []
@@ -236,17 +243,18 @@ class PartitionStore:
 
         With `known` nothing of it was inserted before, so the first try needs no look at what is there.
         After any other try the block is verified, and mended where it differs: only rows of lower
-        (epoch, attempt) are deleted, and the block is inserted again under its own.
+        (epoch, attempt) are deleted, and the block is inserted again under its own. It counts as verified
+        only when `verify` sees it again later: an insert that was given up may still arrive.
         """
         started = time.perf_counter()
         async for number in tries():
             try:
                 if known and number == 0:
                     await self._events.insert(block, rows)
-                    await self._ledger.mark_stored(block, self._claim.epoch, verified=False)
+                    await self._ledger.mark_stored(block, self._claim.epoch)
                     break
                 if (await self._events.verify(block)).exact:
-                    await self._ledger.mark_stored(block, self._claim.epoch, verified=True)
+                    await self._ledger.mark_stored(block, self._claim.epoch)
                     break
                 block = msgspec.structs.replace(block, epoch=self._claim.epoch, attempt=block.attempt + 1)
                 await self._insert_again(block, rows)

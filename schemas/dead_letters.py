@@ -6,7 +6,8 @@ TOPIC = "dead-letters"
 
 
 class DeadLetter(msgspec.Struct, frozen=True, rename="camel"):
-    """A record or a line of it that is not a tracking event. `value` is its bytes (base64 in JSON);
+    """A record or a line of it that is not a tracking event. `value` is its bytes (base64 in JSON),
+    of a long one the first 256 KiB;
     `index` is the line, -1 for the record as a whole. `at` is the record's time in epoch ms."""
 
     topic: str

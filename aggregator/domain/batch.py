@@ -15,7 +15,13 @@ from schemas.topics import TRACKING_EVENTS
 WHOLE_RECORD = (1 << INDEX_BITS) - 1
 """The index under which a dead letter that is a whole record stands in a batch."""
 
+MOST_DEAD_BYTES = 256 * 1024
+"""Of a dead letter's value. In base64 a record as large as Kafka takes is larger than that, and its partition
+would wait for ever; the log still holds all of it at the letter's coordinates."""
+
 _MAX_LINES = WHOLE_RECORD
+_MOST_REASON = 500
+"""Characters: a decoder's message, or a schema's name, may quote what a client sent."""
 
 
 class LogRecord(msgspec.Struct, frozen=True, gc=False):
@@ -141,6 +147,10 @@ def _learn_uuid(text: str) -> bool:
 def _dead_letter(partition: int, incarnation: int, record: LogRecord, index: int, reason: str) -> DeadLetter:
     whole = index == WHOLE_RECORD
     value = record.value if whole else _lines(record.value)[index]
+    reason = reason[:_MOST_REASON]
+    if len(value) > MOST_DEAD_BYTES:
+        reason = f"{reason} (the first {MOST_DEAD_BYTES} of {len(value)} bytes)"
+        value = value[:MOST_DEAD_BYTES]
     return DeadLetter(
         topic=TRACKING_EVENTS,
         incarnation=incarnation,

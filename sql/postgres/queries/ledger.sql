@@ -126,9 +126,10 @@ WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = 
   AND (b.epoch, b.attempt) < (:epoch::bigint, :attempt::integer);
 
 -- name: mark_stored!
--- By the partition's present owner only, whichever attempt it was that ClickHouse holds.
+-- By the partition's present owner only, whichever attempt it was that ClickHouse holds. Verified it is later: an
+-- insert that was given up may still arrive after what was seen now.
 UPDATE ledger.blocks b
-SET stored_at = now(), verified_at = CASE WHEN :verified::boolean THEN now() END
+SET stored_at = now(), verified_at = NULL
 FROM ledger.partitions p
 WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = :owner_epoch
   AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block;

@@ -1,10 +1,13 @@
 """What the world is told of a billed batch."""
 
-from aggregator.domain.announcements import activity_of, gates_of
+import msgspec
+
+from aggregator.domain.announcements import MOST_CAMPAIGNS, activity_of, gates_of
 from aggregator.domain.billing import tally
 from aggregator.domain.crossing import Crossing
 from schemas.budget_gates import Coordinates
 from schemas.campaign_activity import Activity
+from schemas.ids import new_id
 from schemas.reasons import EventType, Threshold, Unbilled
 from tests.unit.aggregator.billing_cases import (
     CAMPAIGNS,
@@ -14,6 +17,9 @@ from tests.unit.aggregator.billing_cases import (
     event_of,
     unbilled_of,
 )
+
+KAFKA_TAKES = 1_000_000
+"""Bytes: a little below the default of brokers and clients."""
 
 B90, B100, MAX = Threshold.BUDGET_90, Threshold.BUDGET_100, Threshold.MAX_IMPRESSIONS
 
@@ -69,7 +75,7 @@ def test_activity_tells_what_the_batch_added() -> None:
         event_of(cost=5, received_at=98),
     ]
     batch = batch_of(events, 40)
-    activity = activity_of(batch, tally(events, [4]))
+    (activity,) = activity_of(batch, tally(events, [4]))
     assert (activity.incarnation, activity.partition) == (1, 2)
     assert (activity.first_offset, activity.next_offset, activity.at) == (40, 45, 30)
     assert activity.campaigns == (
@@ -79,5 +85,14 @@ def test_activity_tells_what_the_batch_added() -> None:
 
 
 def test_a_batch_without_events_has_an_activity_without_campaigns() -> None:
-    activity = activity_of(batch_of([], 40), {})
+    (activity,) = activity_of(batch_of([], 40), {})
     assert (activity.at, activity.campaigns) == (0, ())
+
+
+def test_a_batch_of_very_many_campaigns_is_told_in_records_that_kafka_takes() -> None:
+    campaigns = [new_id() for _ in range(2 * MOST_CAMPAIGNS + 1)]
+    events = [event_of(campaign_id=campaign, cost=10**14) for campaign in campaigns]
+    activities = activity_of(batch_of(events), tally(events, []))
+    assert [a.campaign_id for part in activities for a in part.campaigns] == campaigns
+    assert {(part.first_offset, part.next_offset) for part in activities} == {(0, len(events))}
+    assert max(len(msgspec.json.encode(part)) for part in activities) < KAFKA_TAKES

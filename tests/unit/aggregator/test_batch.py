@@ -231,3 +231,18 @@ def test_what_the_door_may_stamp_is_no_dead_letter() -> None:
     events += [event_of(kind, 5, flat=flat) for kind in EventType for flat in (True, False)]
     events.append(event_of(visitor_id="\x00", placement="ü" * 512, data=msgspec.Raw(b'{"a":"\\u0000"}')))
     assert decode(record_of(encode_events(events))).events == events
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xff" * 1_048_000,
+        line(type="A" * 1_000_000),
+        b"{}\n" + line(type="A" * 500_000) + b"\n" + line(type="B" * 500_000),
+    ],
+)
+def test_a_dead_letter_is_small_enough_for_kafka_however_large_the_record(value: bytes) -> None:
+    batch = decode(record_of(value), record_of(b"", 1, schema="s" * 1_000_000))
+    assert batch.dead_letters
+    assert max(len(msgspec.json.encode(letter)) for letter in batch.dead_letters) < 1_000_000
+    assert "bytes" in batch.dead_letters[-2].reason

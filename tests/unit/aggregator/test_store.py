@@ -1,0 +1,125 @@
+"""Storing through faults: what is kept in memory, and what counts as verified."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from aggregator.domain.batch import Batch
+from aggregator.domain.blocks import Block
+from aggregator.domain.rows import BatchRecord, EventRow
+from aggregator.errors import FencedError, StoreUnavailable
+from aggregator.event_store import Verdict
+from aggregator.ledger import Claim
+from aggregator.store import PartitionStore, RowBudget, StoreLimits
+from tests.unit.aggregator.billing_cases import INCARNATION, PARTITION, batch_of, event_of
+
+ROWS = 3
+CLAIM = Claim(PARTITION, INCARNATION, 1, 0, 0, 0, None)
+
+
+class Blocks:
+    """The ledger's port, in memory."""
+
+    def __init__(self) -> None:
+        self.fixed: list[Block] = []
+        self.stored: list[Block] = []
+        self.attempts: list[Block] = []
+
+    async def fix_block(self, block: Block) -> None:
+        self.fixed.append(block)
+
+    async def new_attempt(self, block: Block) -> None:
+        self.attempts.append(block)
+
+    async def mark_stored(self, block: Block, *_: object) -> None:
+        self.stored.append(block)
+
+    async def blocks_not_stored(self, *_: object) -> list[Block]:
+        return []
+
+
+class Rows:
+    """ClickHouse's port, in memory: answers `insert` by what it is given, one after the other."""
+
+    def __init__(self, *answers: BaseException | None) -> None:
+        self.answers = list(answers)
+        self.inserting = asyncio.Event()
+        self.held: int = 0
+
+    async def raise_fence(self, *_: object) -> None:
+        return
+
+    async def insert(self, _: Block, rows: Sequence[EventRow]) -> None:
+        self.inserting.set()
+        if not self.answers:
+            await asyncio.Event().wait()
+        answer = self.answers.pop(0)
+        if answer is not None:
+            raise answer
+        self.held += len(rows)
+
+    async def verify(self, block: Block) -> Verdict:
+        return Verdict(exact=self.held == block.event_rows, found=())
+
+    async def repair(self, *_: object) -> None:
+        self.held = 0
+
+
+def store_of(blocks: Blocks, rows: Rows, budget: RowBudget) -> PartitionStore:
+    ports: Any = (CLAIM, blocks, rows, None)
+    return PartitionStore(*ports, StoreLimits(0.0, 100, 60.0), budget, [], "me")
+
+
+def billed(first_offset: int) -> tuple[Batch, BatchRecord]:
+    batch = batch_of([event_of()] * ROWS, first_offset)
+    record = BatchRecord(
+        partition=PARTITION,
+        incarnation=INCARNATION,
+        first_offset=batch.first_offset,
+        next_offset=batch.next_offset,
+        epoch=1,
+        event_rows=ROWS,
+        billed=0,
+        duplicates=[],
+        dead_letters=[],
+        openings={},
+    )
+    return batch, record
+
+
+async def test_a_store_that_is_let_go_in_the_middle_of_an_insert_gives_its_rows_back() -> None:
+    budget, rows = RowBudget(ROWS), Rows()
+    store = store_of(Blocks(), rows, budget)
+    store.add(*billed(0))
+    task = asyncio.create_task(store.run())
+    await rows.inserting.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    store.discard()
+    assert budget.take(ROWS)
+
+
+async def test_a_store_that_is_fenced_gives_its_rows_back() -> None:
+    budget = RowBudget(ROWS)
+    store = store_of(Blocks(), Rows(FencedError("another owner")), budget)
+    store.add(*billed(0))
+    with pytest.raises(FencedError):
+        await store.run()
+    assert budget.take(ROWS)
+
+
+async def test_an_insert_of_unknown_outcome_is_replaced_under_an_attempt_of_its_own() -> None:
+    blocks, rows = Blocks(), Rows(StoreUnavailable("no answer"), None)
+    store = store_of(blocks, rows, RowBudget(ROWS))
+    store.add(*billed(0))
+    task = asyncio.create_task(store.run())
+    async with asyncio.timeout(5):
+        await store.drain()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [block.attempt for block in blocks.fixed] == [1]
+    assert [block.attempt for block in blocks.attempts] == [2]
+    assert [block.attempt for block in blocks.stored] == [2]
+    assert rows.held == ROWS
