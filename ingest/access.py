@@ -14,6 +14,7 @@ from ingest.domain.validate import Sender
 from ingest.errors import Refusal, unavailable
 from ingest.settings import Settings
 from schemas.access_keys import AccessKey, KeyKind, hash_key
+from schemas.door_problems import BAD_KEY, MISSING_SCOPE, ORIGIN_NOT_ALLOWED, TOO_MANY_REQUESTS
 from schemas.reasons import Scope
 
 _MAX_KEY = 256
@@ -59,13 +60,13 @@ class Access:
         if found is None:
             if key and catching_up:
                 raise unavailable("the keys have not all been read yet")
-            raise Refusal(401, "bad-key", "send a valid key in X-Write-Key or ?key=")
+            raise Refusal(BAD_KEY, "send a valid key in X-Write-Key or ?key=")
         if found.revoked or (found.expires_at is not None and now >= found.expires_at):
-            raise Refusal(401, "bad-key", "the key was revoked or has expired")
+            raise Refusal(BAD_KEY, "the key was revoked or has expired")
         if Scope.WRITE not in found.scopes:
-            raise Refusal(403, "missing-scope", f"the key lacks the scope {Scope.WRITE}")
+            raise Refusal(MISSING_SCOPE, f"the key lacks the scope {Scope.WRITE}")
         if origin is not None and not origin_allowed(found, origin):
-            raise Refusal(403, "origin-not-allowed", "the key may not be used from this origin")
+            raise Refusal(ORIGIN_NOT_ALLOWED, "the key may not be used from this origin")
         return found
 
     def spend(self, key: AccessKey, events: int) -> None:
@@ -80,7 +81,7 @@ class Access:
             bucket = self._buckets[key.key_hash] = TokenBucket(rate, burst, now)
         if (wait := bucket.take(events, now)) > 0:
             retry_after = ("retry-after", str(math.ceil(wait)))
-            raise Refusal(429, "too-many-requests", f"the key may send {rate} events a second", [retry_after])
+            raise Refusal(TOO_MANY_REQUESTS, f"the key may send {rate} events a second", [retry_after])
 
     def sender(self, key: AccessKey, headers: HeaderMap, client: str) -> Sender:
         """The sender as its events depend on it. `client` is its address, used here and kept nowhere."""

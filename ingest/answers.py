@@ -10,8 +10,10 @@ from ingest.errors import Headers, Refusal
 
 JSON = ("content-type", "application/json")
 _PROBLEM = ("content-type", "application/problem+json")
+_TEXT = ("content-type", "text/plain; charset=utf-8")
 _NO_STORE = ("cache-control", "no-store")
 _RETRY_AFTER = ("retry-after", "1")
+_LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 
 
@@ -42,12 +44,16 @@ def json_answer(content: object, status: int = HTTPStatus.OK, headers: Headers =
     return Answer(status, [JSON, *headers], _encoder.encode(content))
 
 
+def text_answer(content: str) -> Answer:
+    """`content` as plain text."""
+    return Answer(HTTPStatus.OK, [_TEXT], content.encode())
+
+
 def problem(refusal: Refusal) -> Answer:
     """A whole request refused (RFC 9457)."""
-    body = _Problem(
-        f"/problems/{refusal.name}", HTTPStatus(refusal.status).phrase, refusal.status, refusal.detail
-    )
-    return Answer(refusal.status, [_PROBLEM, *refusal.headers], _encoder.encode(body))
+    kind = refusal.problem
+    body = _Problem(f"/problems/{kind.name}", kind.title, kind.status, refusal.detail)
+    return Answer(kind.status, [_PROBLEM, *refusal.headers], _encoder.encode(body))
 
 
 def events_answer(judgement: Judgement, *, minimal: bool) -> Answer:
@@ -72,7 +78,7 @@ def pixel(result: Result | None) -> Answer:
 
 def pixel_refused(refusal: Refusal) -> Answer:
     """A picture is answered with 200, 422 or 503: what may work later is 503."""
-    later = refusal.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+    later = refusal.problem.status in _LATER
     status = HTTPStatus.SERVICE_UNAVAILABLE if later else HTTPStatus.UNPROCESSABLE_ENTITY
     return _gif(status, refusal.headers)
 

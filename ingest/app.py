@@ -20,6 +20,7 @@ from ingest.errors import SettingError
 from ingest.kafka_sink import KafkaSink
 from ingest.routes import Routes
 from ingest.settings import Settings
+from ingest.slow_bodies import BodyReader
 from ingest.snapshot import SnapshotFile
 
 log = structlog.get_logger(__name__)
@@ -60,15 +61,17 @@ async def run(settings: Settings) -> None:
     from_snapshot = snapshot.load()
     feed = CampaignFeed(settings.kafka, knowledge)
     sink = _sink(settings)
+    body_reader = BodyReader(settings.body_ms / 1000)
     routes = Routes(
         knowledge=knowledge,
         access=Access(settings, knowledge),
         judge=Judge(knowledge, is_bot),
         sink=sink,
         readiness=FeedReadiness(feed, from_snapshot=from_snapshot),
+        body_reader=body_reader,
     )
     server = _server(routes, settings)
-    parts = (feed.run(), sink.run(), snapshot.keep(feed))
+    parts = (feed.run(), sink.run(), snapshot.keep(feed), body_reader.run())
     background = [asyncio.get_running_loop().create_task(part) for part in parts]
     failures: list[BaseException] = []
     for task in background:

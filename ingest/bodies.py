@@ -10,6 +10,7 @@ import zstandard
 from ingest.domain.decode import Framing
 from ingest.domain.incoming import MAX_BODY_BYTES
 from ingest.errors import Refusal
+from schemas.door_problems import MALFORMED_BODY, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE
 
 _GZIP_BITS = 31
 _ZLIB_BITS = 15
@@ -37,7 +38,7 @@ class _Undecodable(ValueError):
 
 def too_large() -> Refusal:
     """The request is larger than the limit."""
-    return Refusal(413, "too-large", f"a request has at most {MAX_BODY_BYTES} bytes, unpacked as well")
+    return Refusal(TOO_LARGE, f"a request has at most {MAX_BODY_BYTES} bytes, unpacked as well")
 
 
 @lru_cache(maxsize=256)
@@ -50,11 +51,9 @@ def framing_of(content_type: str | None) -> Framing:
     try:
         framing = Framing(media_type.strip().lower())
     except ValueError:
-        raise Refusal(
-            415, "unsupported-media-type", f"send {', '.join(Framing)}, not {media_type[:80]!r}"
-        ) from None
+        raise Refusal(UNSUPPORTED_MEDIA_TYPE, f"send {', '.join(Framing)}, not {media_type[:80]!r}") from None
     if charset not in {"", "utf-8", "utf8", "us-ascii"}:
-        raise Refusal(415, "unsupported-media-type", f"send UTF-8, not {charset[:40]!r}")
+        raise Refusal(UNSUPPORTED_MEDIA_TYPE, f"send UTF-8, not {charset[:40]!r}")
     return framing
 
 
@@ -79,13 +78,11 @@ def unpack(content: bytes, encoding: str | None) -> bytes:
         return content
     decoder = _DECODERS.get(name)
     if decoder is None:
-        raise Refusal(
-            415, "unsupported-media-type", f"Content-Encoding is gzip, deflate or zstd, not {name[:40]!r}"
-        )
+        raise Refusal(UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding is gzip, deflate or zstd, not {name[:40]!r}")
     try:
         return decoder(content)
     except (zlib.error, zstandard.ZstdError, _Undecodable) as error:
-        raise Refusal(400, "malformed-body", f"the body is not {name}: {error}") from None
+        raise Refusal(MALFORMED_BODY, f"the body is not {name}: {error}") from None
 
 
 def _gzip(content: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from schemas.door_problems import UNAVAILABLE, DoorProblem
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -18,16 +20,15 @@ class NotDurable(DoorError):
 
 
 class Refusal(DoorError):
-    """A request that is answered as a whole with a problem (RFC 9457); `name` ends the problem's type."""
+    """A request that is answered as a whole with a problem (RFC 9457)."""
 
-    def __init__(self, status: int, name: str, detail: str, headers: Headers = ()) -> None:
+    def __init__(self, problem: DoorProblem, detail: str, headers: Headers = ()) -> None:
         super().__init__(detail)
-        self.status = status
-        self.name = name
+        self.problem = problem
         self.detail = detail
         self.headers = headers
 
 
 def unavailable(detail: str) -> Refusal:
     """The same request will succeed a little later."""
-    return Refusal(503, "unavailable", detail, [("retry-after", "1")])
+    return Refusal(UNAVAILABLE, detail, [("retry-after", "1")])

@@ -22,7 +22,19 @@ from ingest.domain.judge import Judge, Judgement
 from ingest.domain.knowledge import Knowledge
 from ingest.errors import Headers, NotDurable, Refusal, unavailable
 from ingest.samples import Samples
+from ingest.slow_bodies import BodyReader
+from schemas import door_problems
 from schemas.access_keys import AccessKey, KeyKind
+from schemas.door_problems import (
+    BAD_PARAMETER,
+    MALFORMED_BODY,
+    METHOD_NOT_ALLOWED,
+    MISSING_SCOPE,
+    NOT_FOUND,
+    ORIGIN_NOT_ALLOWED,
+    TOO_LARGE,
+    DoorProblem,
+)
 from schemas.events import TrackingEvent
 from schemas.ids import canonical_uuid
 from schemas.reasons import Rejected
@@ -90,12 +102,14 @@ class Routes:
         judge: Judge,
         sink: Sink,
         readiness: Readiness,
+        body_reader: BodyReader,
     ) -> None:
         self._knowledge = knowledge
         self._access = access
         self._judge = judge
         self._sink = sink
         self._readiness = readiness
+        self._bodies = body_reader
         self._samples = Samples()
         self._draining = False
         self.in_flight = 0
@@ -108,6 +122,7 @@ class Routes:
             "/health": {"GET": self._health},
             "/ready": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
+            **{f"/problems/{problem.name}": {"GET": _page_of(problem)} for problem in door_problems.ALL},
         }
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
@@ -135,7 +150,7 @@ class Routes:
         try:
             return await self._handler(scope)(scope, exchange)
         except Refusal as refusal:
-            metrics.REFUSALS.labels(refusal.name).inc()
+            metrics.REFUSALS.labels(refusal.problem.name).inc()
             is_pixel = scope.path == "/v1/pixel.gif" and scope.method == "GET"
             return answers.pixel_refused(refusal) if is_pixel else answers.problem(refusal)
         except Exception:  # the edge: a fault of ours must not lose the client's events
@@ -146,28 +161,28 @@ class Routes:
     def _handler(self, scope: Scope) -> Handler:
         by_method = self._handlers.get(scope.path)
         if by_method is None:
-            raise Refusal(404, "not-found", "there is nothing here; events go to /v1/events")
+            raise Refusal(NOT_FOUND, "there is nothing here; events go to /v1/events")
         handler = by_method.get(scope.method)
         if handler is not None:
             return handler
         if scope.method == "OPTIONS":
             return self._preflight
         allow = ("allow", ", ".join([*by_method, "OPTIONS"]))
-        raise Refusal(405, "method-not-allowed", f"this path takes {', '.join(by_method)}", [allow])
+        raise Refusal(METHOD_NOT_ALLOWED, f"this path takes {', '.join(by_method)}", [allow])
 
     async def _events(self, scope: Scope, exchange: Exchange) -> Answer:
         headers = scope.headers
         now = time.time_ns() // 1_000_000
         key = self._admit(scope, now)
         framing = bodies.framing_of(headers.get("content-type"))
-        sent = await bodies.read(exchange, headers.get("content-length"))
+        sent = await self._bodies.read(exchange, headers.get("content-length"))
         content = bodies.unpack(sent, headers.get("content-encoding"))
         try:
             decoded = decode_events(content, framing)
         except BadBody as error:
-            raise Refusal(400, "malformed-body", str(error)) from None
+            raise Refusal(MALFORMED_BODY, str(error)) from None
         except TooManyEvents as error:
-            raise Refusal(413, "too-large", str(error)) from None
+            raise Refusal(TOO_LARGE, str(error)) from None
         judgement = await self._take(decoded, key, scope, now)
         return answers.events_answer(judgement, minimal="return=minimal" in (headers.get("prefer") or ""))
 
@@ -214,7 +229,7 @@ class Routes:
         asked = ",".join(parse_qs(scope.query_string).get("campaigns", ())).split(",")
         ids = dict.fromkeys(part.strip() for part in asked if part.strip())
         if not 0 < len(ids) <= MAX_EVENTS:
-            raise Refusal(400, "bad-parameter", f"campaigns takes 1 to {MAX_EVENTS} ids, separated by commas")
+            raise Refusal(BAD_PARAMETER, f"campaigns takes 1 to {MAX_EVENTS} ids, separated by commas")
         content = {"campaigns": {campaign: self._serving(campaign, key, now) for campaign in ids}}
         answer = answers.json_answer(content)
         etag = f'"{blake2b(answer.body, digest_size=12).hexdigest()}"'
@@ -233,7 +248,7 @@ class Routes:
     async def _rejections(self, scope: Scope, _: Exchange) -> Answer:
         key = self._admit(scope, time.time_ns() // 1_000_000)
         if key.kind is not KeyKind.SERVER:
-            raise Refusal(403, "missing-scope", "only a server key may look at refused events")
+            raise Refusal(MISSING_SCOPE, "only a server key may look at refused events")
         return answers.json_answer({"rejections": self._samples.of(key.organization_id)})
 
     async def _preflight(self, scope: Scope, _: Exchange) -> Answer:
@@ -241,7 +256,7 @@ class Routes:
         key = self._access.find(key_in(scope.headers, scope.query_string))
         origin = scope.headers.get("origin")
         if key is not None and origin is not None and not origin_allowed(key, origin):
-            raise Refusal(403, "origin-not-allowed", "the key may not be used from this origin")
+            raise Refusal(ORIGIN_NOT_ALLOWED, "the key may not be used from this origin")
         return Answer(HTTPStatus.NO_CONTENT, _PREFLIGHT)
 
     async def _health(self, _scope: Scope, _: Exchange) -> Answer:
@@ -254,6 +269,15 @@ class Routes:
 
     async def _metrics(self, _scope: Scope, _: Exchange) -> Answer:
         return Answer(HTTPStatus.OK, [("content-type", CONTENT_TYPE_LATEST)], generate_latest())
+
+
+def _page_of(problem: DoorProblem) -> Handler:
+    answer = answers.text_answer(f"{problem.title} ({problem.status})\n\n{problem.advice}\n")
+
+    async def page(_scope: Scope, _: Exchange) -> Answer:
+        return answer
+
+    return page
 
 
 def _cors(origin: str, answer: Answer) -> Headers:

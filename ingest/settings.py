@@ -27,6 +27,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """For Kafka's acknowledgement; afterwards the answer is 503."""
     max_pending_mb: int = 64
     """What may wait for Kafka; above it the answer is 503 at once."""
+    body_ms: int = 10_000
+    """For a request to send its body; afterwards the answer is 408."""
     max_connections: int = 4_096
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks whose requests may carry a country in FLIGHTLINE_COUNTRY_HEADER."""
@@ -44,6 +46,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         linger_ms=_number(environ, "LINGER_MS", 2.0, lowest=0.0, highest=1_000.0),
         deadline_ms=int(_number(environ, "DEADLINE_MS", 2_000, lowest=10, highest=60_000)),
         max_pending_mb=int(_number(environ, "MAX_PENDING_MB", 64, lowest=1, highest=65_536)),
+        body_ms=int(_number(environ, "BODY_MS", 10_000, lowest=100, highest=600_000)),
         max_connections=int(_number(environ, "MAX_CONNECTIONS", 4_096, lowest=1, highest=1_000_000)),
         trusted_proxies=_networks(environ),
         country_header=environ.get("FLIGHTLINE_COUNTRY_HEADER", "cf-ipcountry").lower(),

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 import zstandard
 
+from schemas import door_problems
 from schemas.access_keys import KeyKind, KeyLimits
 from schemas.campaign_state import CampaignState, Pricing
 from schemas.ids import partition_of
@@ -32,7 +33,7 @@ MIB = 1024 * 1024
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def door(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(kafka, tmp_path_factory.mktemp("door")) as running:
+    async with running_door(kafka, tmp_path_factory.mktemp("door"), body_ms="2000") as running:
         yield running
 
 
@@ -399,6 +400,46 @@ async def test_garbage_on_the_wire_does_not_disturb_the_door(door, account):
             await asyncio.wait_for(reader.read(), 12)
         writer.close()
     assert (await door.send(account.event(), account.key))[0] == 202
+
+
+@pytest.mark.parametrize(
+    "framing", ["Content-Length: 100\r\n\r\n[", "Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n"]
+)
+async def test_a_body_that_never_ends_is_told_so_and_let_go(door, account, framing):
+    writer, reader = await opened(door, account, framing)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert head.startswith(b"HTTP/1.1 408 ")
+    writer.close()
+    assert (await door.send(account.event(), account.key))[0] == 202
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_fault_of_the_door(door, account):
+    before = await door.metric('flightline_ingest_refusals_total{problem="malformed-body"}')
+    writer, _ = await opened(door, account, "Content-Length: 100\r\n\r\n[")
+    writer.close()
+    await eventually(
+        lambda: door.metric('flightline_ingest_refusals_total{problem="malformed-body"}'),
+        lambda refused: refused == before + 1,
+    )
+
+
+async def opened(
+    door: Door, account: Account, framing: str
+) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+    """A connection on which the beginning of a request was sent."""
+    host, port = door.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /v1/events HTTP/1.1\r\nHost: door\r\nX-Write-Key: {account.key}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\n{framing}".encode())
+    await writer.drain()
+    return writer, reader
+
+
+async def test_each_problem_has_a_page(door):
+    for problem in door_problems.ALL:
+        async with door.http.get(f"{door.url}/problems/{problem.name}") as response:
+            assert response.status == 200
+            assert problem.advice in await response.text()
 
 
 async def test_nothing_of_this_module_made_the_door_fail(door):

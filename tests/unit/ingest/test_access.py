@@ -34,7 +34,7 @@ def refused(one: Access, sent: str | None = SECRET, origin: str | None = None, *
     try:
         one.require(sent, origin, NOW, **{"catching_up": False, **flags})
     except Refusal as refusal:
-        return refusal.status
+        return refusal.problem.status
     return 0
 
 
@@ -88,7 +88,7 @@ def test_a_limit_is_each_keys_own():
     one.spend(limited, 1)
     with pytest.raises(Refusal) as over:
         one.spend(limited, 1)
-    assert (over.value.status, over.value.headers) == (429, [("retry-after", "1")])
+    assert (over.value.problem.status, over.value.headers) == (429, [("retry-after", "1")])
     one.spend(key(), 1_000_000)
     raised = msgspec.structs.replace(limited, limits=KeyLimits(events_per_second=100))
     one.spend(raised, 100)

@@ -21,6 +21,8 @@ from ingest.domain.rate import TokenBucket
 from ingest.errors import Refusal, SettingError
 from ingest.pixel import event_of
 from ingest.settings import load
+from ingest.slow_bodies import BodyReader
+from schemas.door_problems import TOO_SLOW
 from schemas.events import MAX_EVENTS_PER_RECORD, TrackingEvent, decode_events
 from schemas.reasons import EventType
 from tests.unit.ingest.given import CAMPAIGN, ORGANIZATION, campaign
@@ -120,7 +122,7 @@ def test_a_bomb_is_refused_and_the_limit_itself_is_not(encoding, pack):
     for size in (MIB + 1, 300 * MIB):
         with pytest.raises(Refusal) as refused:
             unpack(pack(b" " * size), encoding)
-        assert refused.value.status == 413
+        assert refused.value.problem.status == 413
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
@@ -131,7 +133,7 @@ def test_what_is_not_packed_or_cut_short_is_refused(encoding):
     for body in (b"plain text", whole[:-3], whole + b"rubbish"):
         with pytest.raises(Refusal) as refused:
             assert unpack(body, encoding) is None
-        assert refused.value.status == 400
+        assert refused.value.problem.status == 400
 
 
 def test_thousands_of_empty_members_are_refused():
@@ -188,7 +190,7 @@ def test_content_types_are_recognised(content_type, framing):
 def test_other_content_types_are_refused(content_type):
     with pytest.raises(Refusal) as refused:
         framing_of(content_type)
-    assert refused.value.status == 415
+    assert refused.value.problem.status == 415
 
 
 def test_a_pixels_parameters_are_an_event():
@@ -258,3 +260,46 @@ def test_a_wrong_setting_is_named_in_one_sentence(variable, value):
 def test_structs_of_the_wire_refuse_unknown_fields():
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"campaignId":"c","type":"CLICK","ip":"10.0.0.1"}', type=IncomingEvent)
+
+
+class WholeBody:
+    """A body that is there at once."""
+
+    async def __call__(self) -> bytes:
+        return b"[]"
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"[]"
+
+
+class StalledBody:
+    """A body whose end never comes."""
+
+    async def __call__(self) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"["
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("content_length", ["2", None])
+async def test_a_body_that_is_sent_too_slowly_is_refused_and_others_are_read(content_length):
+    reader = BodyReader(seconds=0.05)
+    sweep = asyncio.create_task(reader.run())
+    try:
+        with pytest.raises(Refusal) as refused:
+            await asyncio.wait_for(reader.read(StalledBody(), content_length), 5)
+        assert refused.value.problem is TOO_SLOW
+        assert await reader.read(WholeBody(), content_length) == b"[]"
+    finally:
+        sweep.cancel()
+
+
+async def test_a_reader_that_is_cancelled_by_others_is_not_called_slow():
+    reading = asyncio.create_task(BodyReader(seconds=60).read(StalledBody(), "2"))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
