@@ -34,8 +34,9 @@ lint: setup
 unit: setup
 	$(BIN)/pytest -q tests/unit tests/contract
 
+# Two files of tests at a time: most of the time they wait for engines. TEST_ARGS come last and win.
 test: lint
-	$(BIN)/pytest $(TEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(TEST_ARGS)
 
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header -o requirements.lock
