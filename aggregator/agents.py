@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 _TAKE = 200
 """Records a take at most. The stream's buffer must be larger, or throughput falls sevenfold."""
 
+_SEEK_SECONDS = 30.0
+"""Faust waits for a seek for 90 seconds, then cancels it without a word and goes on as if it were done."""
+
 
 class LedgerConsumer(driver.Consumer):
     """A consumer whose `tracking-events` partitions start where the ledger says."""
@@ -33,16 +36,39 @@ class LedgerConsumer(driver.Consumer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_ledger: set[TP] = set()
+        self._late: set[asyncio.Task[dict[TP, int]]] = set()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Claims the partitions. What takes long (a day of seen ids from the log) goes on in the background:
+        those partitions are held back until it is done."""
         committed = dict(await super().seek_to_committed())
         partitions = [tp.partition for tp in self.assignment() if tp.topic == TRACKING_EVENTS]
+        claiming = asyncio.ensure_future(self._go_on_at_ledger(partitions))
+        try:
+            done, _ = await asyncio.wait({claiming}, timeout=_SEEK_SECONDS)
+        except asyncio.CancelledError:
+            claiming.cancel()
+            raise
+        if done:
+            return {**committed, **claiming.result()}
+        log.info("agents.still_claiming", partitions=partitions)
+        self._late.add(claiming)
+        claiming.add_done_callback(self._claimed_late)
+        return committed
+
+    async def _go_on_at_ledger(self, partitions: Iterable[int]) -> dict[TP, int]:
         offsets = await self.app.settlement.assign(partitions)
         ledger = {TP(TRACKING_EVENTS, partition): offset for partition, offset in offsets.items()}
         await self.seek_wait(ledger)
+        self._read_offset.update(ledger)
         self._at_ledger = set(ledger)
         super().resume_partitions(ledger)
-        return {**committed, **ledger}
+        return ledger
+
+    def _claimed_late(self, claiming: asyncio.Task[dict[TP, int]]) -> None:
+        self._late.discard(claiming)
+        if not claiming.cancelled() and (error := claiming.exception()) is not None:
+            self._failure = asyncio.ensure_future(self.app.crash(error))
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         """Holds back what has not been sought to the ledger's offset yet.
@@ -54,6 +80,8 @@ class LedgerConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         self._at_ledger = set()
+        for claiming in self._late:
+            claiming.cancel()
         await super().on_partitions_revoked(revoked)
         await self.app.settlement.quiesce()
 

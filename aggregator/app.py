@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import structlog
@@ -20,10 +22,11 @@ from aggregator.publisher import Publisher
 from aggregator.retry import tries
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
-from sql.outbox import OutboxRelay
+from sql.outbox import RELAY_SESSION, OutboxRelay
 
 log = structlog.get_logger(__name__)
 
+_CONNECT_SECONDS = 10
 _NEXT_DAYS_EVERY = timedelta(hours=1)
 
 
@@ -55,7 +58,9 @@ class Aggregator:
         await health.start()
         self._closing.push_async_callback(health.stop)
         self._closing.push_async_callback(self._cancel_tasks)
-        self._tasks = [asyncio.create_task(relay.run()), asyncio.create_task(create_days(ledger))]
+        self._tasks = [
+            asyncio.create_task(self._watched(work)) for work in (relay.run(), create_days(ledger))
+        ]
         self.app.settlement = Settlement(
             settings,
             ledger,
@@ -78,6 +83,14 @@ class Aggregator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Background work that ends with a fault ends the process: without it gates would stay open."""
+        try:
+            await work
+        except Exception as error:
+            log.exception("aggregator.background_failed")
+            self._crash(error)
+
     def _is_ready(self) -> bool:
         return bool(self.app.rebalancing_count) and not self.app.rebalancing
 
@@ -85,7 +98,9 @@ class Aggregator:
         self._failure = asyncio.ensure_future(self.app.crash(error))
 
     async def _connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(self._settings.postgres, timeout=10)
+        return await asyncpg.connect(
+            self._settings.postgres, timeout=_CONNECT_SECONDS, server_settings=RELAY_SESSION
+        )
 
 
 def clock_ms() -> int:
@@ -97,12 +112,21 @@ async def create_days(ledger: Ledger) -> None:
     """Makes tomorrow's table partitions of the ledger, every hour, until cancelled."""
     while True:
         today = datetime.now(UTC).date()
-        async for _ in tries():
-            try:
-                await ledger.create_day(today)
-                await ledger.create_day(today + timedelta(days=1))
-            except RETRYABLE as error:
-                log.warning("ledger.days_not_created", error=str(error))
-            else:
-                break
+        for day in (today, today + timedelta(days=1)):
+            await _create_day(ledger, day)
         await asyncio.sleep(_NEXT_DAYS_EVERY.total_seconds())
+
+
+async def _create_day(ledger: Ledger, day: date) -> None:
+    """Makes the partitions of one day; where they can't be made, rows of that day go to the default ones."""
+    async for _ in tries():
+        try:
+            await ledger.create_day(day)
+        except RETRYABLE as error:
+            log.warning("ledger.day_not_created", day=str(day), error=str(error))
+        except asyncpg.PostgresError as error:
+            # Such as rows of the day that are in the default partition already: they are found there as well.
+            log.error("ledger.day_refused", day=str(day), error=str(error))  # noqa: TRY400  Postgres said it all
+            return
+        else:
+            return

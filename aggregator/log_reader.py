@@ -1,14 +1,15 @@
 """Reads ranges of `tracking-events` again, beside the consumer that bills."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from aggregator.domain.batch import LogRecord
-from aggregator.errors import LogGapError
+from aggregator.errors import LogGapError, LogUnavailable
 from schemas.events import SCHEMA_HEADER
 from schemas.topics import TRACKING_EVENTS
 
@@ -26,7 +27,10 @@ def log_record(offset: int, at: int, headers: object, value: bytes | None) -> Lo
 
 
 class LogReader:
-    """One consumer without a group; one range at a time."""
+    """One consumer without a group; one range at a time.
+
+    Every method raises LogUnavailable when Kafka could not be asked; a read that has begun waits for it.
+    """
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
@@ -43,37 +47,57 @@ class LogReader:
         """The first offset at or after `epoch_ms` in the log's time; the end if there is none."""
         topic_partition = TopicPartition(TRACKING_EVENTS, partition)
         async with self._lock:
-            consumer = await self._open()
-            found = (await consumer.offsets_for_times({topic_partition: epoch_ms}))[topic_partition]
-            if found is not None:
-                return int(found.offset)
-            return int((await consumer.end_offsets([topic_partition]))[topic_partition])
+            with _kafka_errors(partition):
+                return await self._offset_at(await self._open(), topic_partition, epoch_ms)
 
-    async def time_of(self, partition: int, offset: int) -> int:
-        """The time in the log (epoch ms) of the record at `offset`. LogGapError when it is not there."""
+    async def record_at(self, partition: int, offset: int) -> LogRecord | None:
+        """The record at `offset`; None when it was deleted with all before it, as old records are.
+
+        LogGapError when the log ends before it.
+        """
+        topic_partition = TopicPartition(TRACKING_EVENTS, partition)
+        async with self._lock:
+            with _kafka_errors(partition):
+                consumer = await self._open()
+                first = (await consumer.beginning_offsets([topic_partition]))[topic_partition]
+                end = (await consumer.end_offsets([topic_partition]))[topic_partition]
+        if offset >= end:
+            raise LogGapError(f"partition {partition}: the log ends at {end}, before {offset}")
+        if offset < first:
+            return None
         async with aclosing(self.read(partition, offset, offset + 1)) as parts:
             async for records in parts:
-                return records[0].at
+                return records[0]
         raise LogGapError(f"partition {partition} has no record at {offset}")
+
+    async def _offset_at(
+        self, consumer: AIOKafkaConsumer, topic_partition: TopicPartition, epoch_ms: int
+    ) -> int:
+        found = (await consumer.offsets_for_times({topic_partition: epoch_ms}))[topic_partition]
+        if found is not None:
+            return int(found.offset)
+        return int((await consumer.end_offsets([topic_partition]))[topic_partition])
 
     async def read(
         self, partition: int, first_offset: int, next_offset: int
     ) -> AsyncGenerator[list[LogRecord], None]:
         """The records of a range (`next_offset` exclusive) in order, some hundred at a time.
 
-        LogGapError when the log does not hold all of them; Kafka being away is waited for by its client.
+        LogGapError when the log does not hold all of them.
         """
         topic_partition = TopicPartition(TRACKING_EVENTS, partition)
         at = first_offset
         async with self._lock:
-            consumer = await self._open()
+            with _kafka_errors(partition):
+                consumer = await self._open()
             consumer.assign([topic_partition])
             consumer.seek(topic_partition, first_offset)
             try:
                 while at < next_offset:
-                    fetched = await consumer.getmany(
-                        topic_partition, timeout_ms=_FETCH_MS, max_records=_MAX_RECORDS
-                    )
+                    with _kafka_errors(partition):
+                        fetched = await consumer.getmany(
+                            topic_partition, timeout_ms=_FETCH_MS, max_records=_MAX_RECORDS
+                        )
                     records = [r for r in fetched.get(topic_partition, []) if at <= r.offset < next_offset]
                     if records:
                         _require_next(partition, at, records)
@@ -92,9 +116,25 @@ class LogReader:
                 fetch_max_wait_ms=50,
                 max_partition_fetch_bytes=4 * 1024 * 1024,
             )
-            await consumer.start()
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
             self._consumer = consumer
         return self._consumer
+
+
+@contextmanager
+def _kafka_errors(partition: int) -> Iterator[None]:
+    try:
+        yield
+    except OffsetOutOfRangeError as error:
+        raise LogGapError(
+            f"partition {partition}: the log does not hold what is to be read: {error}"
+        ) from error
+    except KafkaError as error:
+        raise LogUnavailable(f"partition {partition}: {type(error).__name__}: {error}") from error
 
 
 def _require_next(

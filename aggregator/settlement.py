@@ -9,8 +9,8 @@ import structlog
 
 from aggregator import metrics
 from aggregator.dead_letters import DeadLetters
-from aggregator.domain.batch import LogRecord, decode_batch
-from aggregator.errors import FencedError, LogUnavailable
+from aggregator.domain.batch import LogRecord, decode_batch, hash_of
+from aggregator.errors import FencedError, LogGapError, LogUnavailable
 from aggregator.event_store import EventStore
 from aggregator.ledger import RETRYABLE, Claim, Ledger
 from aggregator.log_reader import LogReader
@@ -124,7 +124,8 @@ class Settlement:
                 return
 
     async def _open(self, claim: Claim) -> PartitionSettler:
-        seen = await self._open_seen_ids(claim)
+        last = await self._last_billed(claim)
+        seen = await self._open_seen_ids(claim, last)
         unblocked = await self._ledger.batches_between(
             claim.partition, claim.incarnation, claim.blocked_offset, claim.next_offset
         )
@@ -156,7 +157,22 @@ class Settlement:
             on_crossing=self._on_crossing,
         )
 
-    async def _open_seen_ids(self, claim: Claim) -> SeenIds:
+    async def _last_billed(self, claim: Claim) -> LogRecord | None:
+        """The record before the claim's offset; None when there is none any more, or none yet.
+
+        LogGapError when the log is not the one that was billed: what came into another one at offsets that
+        are billed would never be counted.
+        """
+        if claim.next_offset == 0:
+            return None
+        record = await self._log_reader.record_at(claim.partition, claim.next_offset - 1)
+        if record is not None and claim.last_record_hash not in {None, hash_of(record)}:
+            raise LogGapError(
+                f"partition {claim.partition}: the record at {record.offset} is not the one that was billed"
+            )
+        return record
+
+    async def _open_seen_ids(self, claim: Claim, last: LogRecord | None) -> SeenIds:
         """The partition's seen ids from their files; what those do not cover is read from the log."""
         now = self._clock_ms()
         window_ms = self._settings.seen_window_seconds * 1000
@@ -172,8 +188,9 @@ class Settlement:
         missing_from = seen.rebuild_from()
         if missing_from is not None:
             # The window ends where billing stands, not now: what waits in the log may be long past.
-            billed_at = await self._log_reader.time_of(claim.partition, claim.next_offset - 1)
-            oldest = await self._log_reader.offset_at(claim.partition, billed_at - window_ms)
+            oldest = claim.next_offset
+            if last is not None:
+                oldest = await self._log_reader.offset_at(claim.partition, last.at - window_ms)
             await self._rebuild(seen, claim, max(missing_from, oldest))
         return seen
 

@@ -8,7 +8,8 @@ between publishes it again: consumers compare versions.
 
 import asyncio
 import contextlib
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 import asyncpg
 import structlog
@@ -18,6 +19,18 @@ log = structlog.get_logger(__name__)
 _BATCH = 500
 _IDLE_SECONDS = 1.0
 _RETRY_SECONDS = 0.5
+_PUBLISH_SECONDS = 20.0
+"""Below the session's timeout: who waits longer for Kafka asks Postgres whether it still holds the lock."""
+
+RELAY_SESSION = {
+    "application_name": "flightline-outbox",
+    "idle_session_timeout": "30s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""Server settings of a relay: Postgres ends the session of one that is frozen or cut off, and
+so frees its lock for another one. A relay that lives asks more often."""
 
 
 class Publish(Protocol):
@@ -83,12 +96,12 @@ class OutboxRelay:
             f"SELECT id, topic, key, value, partition FROM {self._schema}.outbox ORDER BY id LIMIT $1",  # noqa: S608  our own schema's name
             _BATCH,
         )
-        results = await asyncio.gather(
-            *(
+        results = await _within(
+            _PUBLISH_SECONDS,
+            [
                 self._publish(row["topic"], key=row["key"], value=row["value"], partition=row["partition"])
                 for row in rows
-            ),
-            return_exceptions=True,
+            ],
         )
         # Only what stands before the first failure is done: what was sent after it is sent again, so that the
         # newest value of a key is also the last one written.
@@ -100,6 +113,16 @@ class OutboxRelay:
         if sent:
             await connection.execute(f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", sent)  # noqa: S608  our own schema's name
         return len(rows) == _BATCH or len(sent) < len(rows)
+
+
+async def _within(seconds: float, works: Sequence[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
+    """Runs all at the same time; the error of each, a TimeoutError where it took longer."""
+
+    async def bounded(work: Coroutine[Any, Any, None]) -> None:
+        async with asyncio.timeout(seconds):
+            await work
+
+    return await asyncio.gather(*(bounded(work) for work in works), return_exceptions=True)
 
 
 class Connect(Protocol):

@@ -17,6 +17,7 @@ from control_api.handlers.listing import ListQuery
 from control_api.stores.rows import campaign_from, key_from, organization_from, user_from
 from control_api.stores.unit import PostgresUnit, read_account
 from sql.load import postgres_queries
+from sql.outbox import RELAY_SESSION
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Database:
 
     async def connect(self) -> asyncpg.Connection:
         """A connection outside the pool, for the outbox relay."""
-        return await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS)
+        return await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS, server_settings=RELAY_SESSION)
 
     async def in_transaction(self, work: Callable[[PostgresUnit], Awaitable[T]]) -> T:
         """Runs `work` in one transaction, again when Postgres rolled it back for the sake of another one.
