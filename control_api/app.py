@@ -69,15 +69,11 @@ def create_app(settings: Settings) -> Edge:
     app = Litestar(
         route_handlers=[
             _api(),
-            system.health,
-            system.ready,
-            system.prometheus,
-            docs.docs,
-            docs.problem,
-            docs.openapi,
+            *system.ROUTES,
+            *docs.ROUTES,
         ],
         lifespan=[background],
-        state=State({"services": services, "kafka": kafka}),
+        state=State({"services": services, "kafka": kafka, "body_seconds": settings.body_seconds}),
         dependencies={"services": Provide(services_of, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         request_class=ApiRequest,

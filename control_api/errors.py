@@ -33,6 +33,14 @@ class MalformedRequest(ControlError):
         self.errors = tuple(errors)
 
 
+class TooSlow(ControlError):
+    """A body was not sent in time."""
+
+
+class UnsupportedMediaType(ControlError):
+    """The body is encoded in a way that is not read here."""
+
+
 class InvalidRequest(ControlError):
     """The request can be read, but fields have values that are not possible."""
 

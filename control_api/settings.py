@@ -8,6 +8,7 @@ from control_api.errors import SettingsError
 
 _MIN_SECRET_LENGTH = 32
 _MAX_PORT = 65_535
+_MIN_BODY_MS, _MAX_BODY_MS = 100, 600_000
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     jwt_secret: str
+    body_seconds: float = 10.0
+    """FLIGHTLINE_BODY_MS: for a request to send its body; afterwards the answer is 408."""
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -38,6 +41,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         host=host,
         port=port,
         jwt_secret=secret,
+        body_seconds=_milliseconds(environ, "FLIGHTLINE_BODY_MS", 10_000) / 1000,
     )
 
 
@@ -46,6 +50,13 @@ def _required(environ: Mapping[str, str], name: str, meaning: str) -> str:
     if not value:
         raise SettingsError(f"{name} is not set: it is {meaning}.")
     return value
+
+
+def _milliseconds(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, "").strip() or str(default)
+    if not text.isdecimal() or not _MIN_BODY_MS <= int(text) <= _MAX_BODY_MS:
+        raise SettingsError(f"{name} must be a number from {_MIN_BODY_MS} to {_MAX_BODY_MS}, not {text!r}.")
+    return int(text)
 
 
 def _address(bind: str) -> tuple[str, int]:

@@ -1,14 +1,13 @@
 """A campaign and its settings (specification: Domain Model)."""
 
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from schemas.money import Micros, Money, budget_micros
+from schemas.money import Micros, Money, budget_micros, from_micros
 from schemas.reasons import CampaignStatus, Channel, PricingModel, StatusReason
 
 MAX_COUNT = 10**15
@@ -187,7 +186,7 @@ class Campaign(Content, frozen=True, kw_only=True):
 
 def free_of_charge(currency: str) -> PricingSettings:
     """The default pricing: CPM 0."""
-    return PricingSettings(model=PricingModel.CPM, price=Money(Decimal(0), currency))
+    return PricingSettings(model=PricingModel.CPM, price=from_micros(0, currency))
 
 
 def effective_budget(budget: Money | None, limit: Money | None) -> Micros | None:

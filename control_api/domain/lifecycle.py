@@ -16,10 +16,12 @@ from control_api.domain.refusals import (
     DatePassed,
     HasEvents,
     NotInThisStatus,
+    NotPossible,
 )
 from schemas.reasons import CampaignStatus, PricingModel, StatusReason, Threshold
 
 _ACKNOWLEDGED = 90
+_WRONG_STATUS = "{} is not possible while a campaign is {}"
 
 
 class Act(StrEnum):
@@ -43,7 +45,7 @@ SCHEDULED = "SCHEDULED"
 def require(campaign: Campaign, act: Act) -> None:
     """Raises NotInThisStatus unless the act leads out of the campaign's status."""
     if act not in ALLOWED[campaign.status]:
-        raise NotInThisStatus(act, campaign.status, ALLOWED[campaign.status])
+        raise _refusal(NotInThisStatus, campaign, _WRONG_STATUS.format(act, campaign.status))
 
 
 def activate(
@@ -58,18 +60,22 @@ def activate(
     """DRAFT or PAUSED to ACTIVE. `account.crossed` must hold the crossings of the current budget version."""
     require(campaign, Act.ACTIVATE)
     if campaign.end_date is not None and campaign.end_date <= now:
-        raise DatePassed("the endDate has passed")
+        raise _refusal(DatePassed, campaign, "the endDate has passed")
     start = now if start_now and _has_not_run(campaign, now) else campaign.start_date
     if campaign.status is CampaignStatus.DRAFT:
         if start < now:
-            raise DatePassed("the startDate has passed: change it, or activate with startNow")
+            raise _refusal(DatePassed, campaign, "the startDate has passed: change it, or use startNow")
         if needs_approval(campaign.effective_budget, organization, campaign.currency):
-            raise ApprovalRequired("the budget is above the organization's approval threshold")
+            raise _refusal(
+                ApprovalRequired, campaign, "the budget is above the organization's approval threshold"
+            )
     if final_reason(account.crossed):
-        raise BudgetSpent("the budget or the impressions of this budget version are used up")
+        raise _refusal(BudgetSpent, campaign, "the budget or the impressions of this version are used up")
     if unacknowledged(campaign, account.crossed) and not acknowledge_budget:
-        raise BudgetNotAcknowledged(
-            "90 % of the budget is billed: raise it, or activate with acknowledgeBudget"
+        raise _refusal(
+            BudgetNotAcknowledged,
+            campaign,
+            "90 % of the budget is billed: raise it, or use acknowledgeBudget",
         )
     acknowledged = _ACKNOWLEDGED if Threshold.BUDGET_90 in account.crossed else 0
     return msgspec.structs.replace(
@@ -118,9 +124,9 @@ def complete_if_due(campaign: Campaign, *, now: datetime) -> Campaign:
 def require_deletable(campaign: Campaign, account: Account) -> None:
     """Raises unless the campaign may be deleted: not ACTIVE, and without recorded events."""
     if campaign.status is CampaignStatus.ACTIVE:
-        raise NotInThisStatus("delete", campaign.status, ALLOWED[campaign.status])
+        raise _refusal(NotInThisStatus, campaign, _WRONG_STATUS.format("delete", campaign.status))
     if account.has_events:
-        raise HasEvents("events were recorded for this campaign: stop it instead")
+        raise _refusal(HasEvents, campaign, "events were recorded for this campaign: stop it instead")
 
 
 def effective_status(campaign: Campaign, now: datetime) -> str:
@@ -137,6 +143,10 @@ def warnings(campaign: Campaign) -> tuple[str, ...]:
     if free and campaign.effective_budget is not None:
         return ("The price is 0, so nothing will be billed and the budget is never used.",)
     return ()
+
+
+def _refusal(kind: type[NotPossible], campaign: Campaign, sentence: str) -> NotPossible:
+    return kind(sentence, campaign.status, ALLOWED[campaign.status])
 
 
 def _has_not_run(campaign: Campaign, now: datetime) -> bool:

@@ -1,7 +1,5 @@
 """Rules of the amounts in a submission: precision by currency, one currency a campaign."""
 
-from decimal import Decimal
-
 import msgspec
 
 from control_api.domain.campaign import PricingSettings, free_of_charge
@@ -87,7 +85,7 @@ def _pricing(pricing: PricingSettings | None, currency: str, errors: list[FieldE
     if not pricing.price:
         if pricing.model is not PricingModel.EVENT:
             errors.append(FieldError(PRICE, f"the pricing model {pricing.model} needs a price"))
-        return PricingSettings(pricing.model, Money(Decimal(0), currency))
+        return PricingSettings(pricing.model, from_micros(0, currency))
     try:
         micros = to_micros(
             pricing.price.amount,

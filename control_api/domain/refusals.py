@@ -26,13 +26,17 @@ class InvalidCampaign(Refusal):
         self.errors = tuple(errors)
 
 
-class NotInThisStatus(Refusal):
-    """The lifecycle has no such step from the campaign's status."""
+class NotPossible(Refusal):
+    """A step of the lifecycle is not possible now; `allowed` are the ways out of the campaign's status."""
 
-    def __init__(self, act: str, status: CampaignStatus, allowed: Sequence[str]) -> None:
-        super().__init__(f"{act} is not possible while a campaign is {status}")
+    def __init__(self, sentence: str, status: CampaignStatus, allowed: Sequence[str]) -> None:
+        super().__init__(sentence)
         self.status = status
         self.allowed = tuple(allowed)
+
+
+class NotInThisStatus(NotPossible):
+    """The lifecycle has no such step from the campaign's status."""
 
 
 class FieldsNotChangeable(Refusal):
@@ -44,21 +48,21 @@ class FieldsNotChangeable(Refusal):
         self.errors = tuple(errors)
 
 
-class DatePassed(Refusal):
+class DatePassed(NotPossible):
     """The campaign cannot be activated because its start or its end is over."""
 
 
-class ApprovalRequired(Refusal):
+class ApprovalRequired(NotPossible):
     """The budget is above the organization's approval threshold and nobody has approved it."""
 
 
-class BudgetNotAcknowledged(Refusal):
+class BudgetNotAcknowledged(NotPossible):
     """90 % of this budget version is billed, and nobody has accepted that."""
 
 
-class BudgetSpent(Refusal):
+class BudgetSpent(NotPossible):
     """The budget or the impressions of this budget version are used up."""
 
 
-class HasEvents(Refusal):
+class HasEvents(NotPossible):
     """A campaign with recorded events cannot be deleted."""

@@ -9,10 +9,13 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, get
+from litestar.response import Redirect
 
 from control_api.errors import NotFound
 from control_api.routes.openapi import TITLE, document
-from control_api.routes.problems import ALL
+from control_api.routes.problems import ALL, ProblemType
+from schemas import door_problems
+from schemas.door_problems import DoorProblem
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -21,8 +24,16 @@ code{padding:.1em .3em}pre{padding:.8rem;overflow:auto}
 details{border:1px solid #d8dce2;border-radius:6px;margin:.5rem 0;padding:.5rem .8rem}
 summary{cursor:pointer}table{border-collapse:collapse;width:100%}
 td,th{border-bottom:1px solid #e4e7eb;padding:.3rem .5rem;text-align:left;vertical-align:top}
-.m{display:inline-block;min-width:4.2rem;font-weight:700}
+.m{display:inline-block;min-width:4.6rem;margin-right:.4rem;border-radius:4px;color:#fff;
+font:700 12px/1.8 ui-monospace,monospace;text-align:center}
+.get{background:#2563a8}.post{background:#2c7a4b}.put{background:#946200}.delete{background:#b3362b}
+a{color:#1d5aa0}nav{border-bottom:1px solid #e4e7eb;padding-bottom:.5rem}nav a{margin-right:1rem}
 """
+_PROBLEMS: dict[str, dict[str, ProblemType] | dict[str, DoorProblem]] = {
+    "this API": ALL,
+    "the door": {kind.name: kind for kind in door_problems.ALL},
+}
+_NAVIGATION = "<nav><a href='/docs'>API</a><a href='/api/v1/openapi.json'>openapi.json</a></nav>"
 _METHODS = ("get", "post", "put", "delete")
 
 
@@ -30,6 +41,12 @@ _METHODS = ("get", "post", "put", "delete")
 async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     return document(request.app.openapi_schema.to_schema())
+
+
+@get("/", include_in_schema=False)
+async def start() -> Redirect:
+    """Who opens the service's address finds the docs."""
+    return Redirect("/docs")
 
 
 @get("/docs", media_type=MediaType.HTML, include_in_schema=False)
@@ -41,20 +58,22 @@ async def docs(request: Request[Any, Any, Any]) -> str:
 @get("/problems/{name:str}", media_type=MediaType.HTML, include_in_schema=False)
 async def problem(name: str) -> str:
     """What a problem's `type` means, and what to do about it."""
-    kind = ALL.get(name)
-    if kind is None:
+    kinds = [(where, kinds[name]) for where, kinds in _PROBLEMS.items() if name in kinds]
+    if not kinds:
         raise NotFound("there is no such problem type")
-    return _page(
-        kind.title,
-        f"<p>Status <code>{kind.status}</code></p><p>{_text(kind.advice)}</p><p><a href='/docs'>API</a></p>",
-    )
+    return _page(f"Problem: {name}", "".join(part for where, kind in kinds for part in _problem(where, kind)))
+
+
+def _problem(where: str, kind: ProblemType | DoorProblem) -> Iterator[str]:
+    yield f"<h2>{escape(kind.title)}</h2><p>Answered by {where} with status <code>{kind.status}</code>.</p>"
+    yield f"<p>{_text(kind.advice)}</p>"
 
 
 def _page(title: str, body: str) -> str:
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width'>"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>{body}</html>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>{_NAVIGATION}<h1>{escape(title)}</h1>{body}</html>"
     )
 
 
@@ -62,7 +81,7 @@ def _body(shown: dict[str, Any]) -> Iterator[str]:
     yield f"<p>{_text(shown['info'].get('description', ''))}</p>"
     yield "<p>The machine-readable document: <a href='/api/v1/openapi.json'>openapi.json</a>. Every request "
     yield "under <code>/api/v1</code> needs <code>Authorization: Bearer TOKEN</code>.</p><h2>Operations</h2>"
-    for path, item in shown["paths"].items():
+    for path, item in sorted(shown["paths"].items()):
         for method in _METHODS:
             if method in item:
                 yield from _operation(method, path, item[method])
@@ -70,18 +89,19 @@ def _body(shown: dict[str, Any]) -> Iterator[str]:
     for name, schema in sorted(shown["components"]["schemas"].items()):
         yield f"<details id='schema-{escape(name)}'><summary><code>{escape(name)}</code></summary>"
         yield f"<p>{_text(schema.get('description', ''))}</p>{_json(schema)}</details>"
-    yield "<h2>Problems</h2><table>"
-    for kind in ALL.values():
-        yield f"<tr><td>{kind.status}<td><a href='/problems/{kind.name}'><code>{kind.name}</code></a>"
-        yield f"<td>{_text(kind.advice)}"
-    yield "</table>"
+    for where, kinds in _PROBLEMS.items():
+        yield f"<h2>Problems of {where}</h2><table>"
+        for kind in kinds.values():
+            yield f"<tr><td>{kind.status}<td><a href='/problems/{kind.name}'><code>{kind.name}</code></a>"
+            yield f"<td>{_text(kind.advice)}"
+        yield "</table>"
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
-    yield f"<details><summary><span class='m'>{method.upper()}</span> <code>{escape(path)}</code> "
+    yield f"<details><summary><span class='m {method}'>{method.upper()}</span> <code>{escape(path)}</code> "
     yield f"{_text(operation.get('summary', ''))}</summary><p>{_text(operation.get('description') or '')}</p>"
     if parameters := operation.get("parameters"):
-        yield "<table><tr><th>Parameter<th>In<th>Type<th>"
+        yield "<table><tr><th>Parameter<th>In<th>Type<th>Meaning"
         for parameter in parameters:
             kind = _type(parameter.get("schema", {}))
             yield f"<tr><td><code>{escape(parameter['name'])}</code><td>{parameter['in']}<td>{escape(kind)}"
@@ -123,4 +143,4 @@ def _text(text: str) -> str:
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
 
 
-ROUTES = (docs, openapi, problem)
+ROUTES = (start, docs, openapi, problem)

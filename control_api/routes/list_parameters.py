@@ -11,22 +11,29 @@ from control_api.handlers.listing import (
     DEFAULT_PAGE,
     MAX_PAGE,
     ListQuery,
+    SortKey,
     contains_pattern,
     read_cursor,
     read_sort,
 )
 from schemas.reasons import CampaignStatus, Channel
 
+_CURSOR = "`nextCursor` of the page before, with the same filters and order."
+_Q = "A text that name or description contains, whatever its case."
+_SORT = f"One of {', '.join(SortKey)}; with - before it for falling order."
+
 
 class ListParameters(msgspec.Struct, frozen=True, rename="camel"):
     """Repeated parameters are alternatives; times are exclusive bounds."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
-    cursor: Annotated[str, msgspec.Meta(max_length=2_000)] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE, description=f"1 to {MAX_PAGE}.")] = DEFAULT_PAGE
+    cursor: Annotated[
+        Annotated[str, msgspec.Meta(max_length=2_000)] | None, msgspec.Meta(description=_CURSOR)
+    ] = None
     status: tuple[CampaignStatus, ...] = ()
     type: tuple[CampaignType, ...] = ()
     channel: tuple[Channel, ...] = ()
-    q: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    q: Annotated[Annotated[str, msgspec.Meta(max_length=255)] | None, msgspec.Meta(description=_Q)] = None
     starts_after: Moment | None = None
     starts_before: Moment | None = None
     ends_after: Moment | None = None
@@ -34,7 +41,7 @@ class ListParameters(msgspec.Struct, frozen=True, rename="camel"):
     created_after: Moment | None = None
     created_before: Moment | None = None
     updated_after: Moment | None = None
-    sort: str = "-updatedAt"
+    sort: Annotated[str, msgspec.Meta(description=_SORT)] = "-updatedAt"
     include: tuple[Literal["metrics"], ...] = ()
 
 

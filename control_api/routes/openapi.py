@@ -115,10 +115,21 @@ def parameters_of(struct: type[msgspec.Struct]) -> list[Parameter | Reference]:
             param_in="query",
             schema=_schema(field.type),
             required=False,
-            description=f"Default {field.default}." if isinstance(field.default, str | int) else None,
+            description=_described(field),
         )
         for field in msgspec.structs.fields(struct)
     ]
+
+
+def _described(field: msgspec.structs.FieldInfo) -> str | None:
+    told = [part.description for part in _meta(field.type) if part.description]
+    if isinstance(field.default, str | int):
+        told.append(f"Default `{field.default}`.")
+    return " ".join(told) or None
+
+
+def _meta(kind: Any) -> list[msgspec.Meta]:
+    return [part for part in getattr(kind, "__metadata__", ()) if isinstance(part, msgspec.Meta)]
 
 
 def _if_match(*, required: bool) -> Parameter:
@@ -138,6 +149,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
         version=version,
         description="Campaigns, their life cycle, budgets, metrics and access keys.",
         path="/docs/generated",
+        use_handler_docstrings=True,
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         components=Components(
             security_schemes={
@@ -182,8 +194,10 @@ def _schema(kind: Any) -> Schema:
         return Schema(type=OpenAPIType.STRING, enum=list(get_args(plain)))
     if isinstance(plain, type) and issubclass(plain, Enum):
         return Schema(type=OpenAPIType.STRING, enum=[member.value for member in plain])
+    least = next((part.ge for part in _meta(kind) if part.ge is not None), None)
+    most = next((part.le for part in _meta(kind) if part.le is not None), None)
     simple: dict[Any, Schema] = {
-        int: Schema(type=OpenAPIType.INTEGER),
+        int: Schema(type=OpenAPIType.INTEGER, minimum=least, maximum=most),
         dt.datetime: Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
         types.NoneType: Schema(type=OpenAPIType.NULL),
     }

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from msgspec import UNSET, UnsetType
 
 from control_api import errors, metrics
@@ -101,6 +101,10 @@ BY_ERROR: dict[type[Exception], ProblemType] = {
     _E.PreconditionFailed: ProblemType(
         "precondition-failed", 412, "Changed by others", "Read the current version and change that."
     ),
+    _E.TooSlow: ProblemType("too-slow", 408, "The body took too long", "Send the same request again."),
+    _E.UnsupportedMediaType: ProblemType(
+        "unsupported-media-type", 415, "The media type is not supported", "Send plain JSON in UTF-8."
+    ),
     _E.Unavailable: ProblemType(
         "unavailable", 503, "Temporarily unavailable", "Send the request again after Retry-After."
     ),
@@ -129,6 +133,8 @@ def of_error(request: Request[Any, Any, Any], error: Exception) -> Response[byte
 def of_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """What Litestar itself refuses: unknown paths, methods, bodies that are too large."""
     status = error.status_code
+    if isinstance(error, ValidationException):  # all else of a request is read by code of our own
+        return of_error(request, errors.MalformedRequest("the request needs a body of JSON"))
     kind = BY_STATUS.get(status) or ProblemType("http", status, error.detail, "See the status.")
     return _answer(request, kind, error.detail, dict(error.headers or {}), {})
 
@@ -161,9 +167,9 @@ def _members(error: Exception) -> dict[str, Any]:
         members["errors"] = error.errors
     if isinstance(error, errors.NameTaken):
         members["errors"] = (FieldError("/name", str(error)),)
-    if isinstance(error, refusals.NotInThisStatus | refusals.FieldsNotChangeable):
+    if isinstance(error, refusals.NotPossible | refusals.FieldsNotChangeable):
         members["current_status"] = error.status
-    if isinstance(error, refusals.NotInThisStatus):
+    if isinstance(error, refusals.NotPossible):
         members["allowed_transitions"] = error.allowed
     if isinstance(error, errors.PreconditionFailed):
         members["current_version"] = error.current

@@ -1,7 +1,9 @@
 """Reads bodies and query parameters into Structs, and names everything that is wrong with them at once."""
 
+import json
 import re
 import types
+from collections import Counter
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -14,6 +16,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_MOST_NAMED = 10
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -30,12 +33,29 @@ def read_body(kind: type[T], body: bytes) -> tuple[T | None, tuple[FieldError, .
     """
     try:
         value, errors = _read(kind, body, "")
+        given_twice = _given_twice(body)
     except _UNREADABLE as error:
         raise MalformedRequest("the body is not JSON that can be read") from error
     if unknown := [error for error in errors if isinstance(error, UnknownField)]:
         raise MalformedRequest("the body has unknown fields", unknown)
+    if given_twice:
+        raise MalformedRequest(f"the body gives a field twice: {', '.join(given_twice)}")
     errors.extend(_unstorable(value, ""))
     return value, tuple(errors)
+
+
+def _given_twice(body: bytes) -> list[str]:
+    """Names that an object of the body has more than once: which of them counts would be anybody's guess."""
+    twice: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        times = Counter(name for name, _ in pairs)
+        if len(times) < len(pairs):
+            twice.extend(name[:80] for name, count in times.items() if count > 1)
+
+    # Numbers as text: the standard library refuses integers of thousands of digits, which msgspec has read.
+    json.loads(body, object_pairs_hook=look, parse_int=str)
+    return twice[:_MOST_NAMED]
 
 
 def read_parameters(kind: type[S], parameters: list[tuple[str, str]]) -> S:

@@ -1,15 +1,24 @@
 """The request as Litestar hands it to routes: bodies read our way, and the headers that routes need."""
 
+import asyncio
 import re
 from typing import Any
 
 import msgspec
 from litestar import Request
+from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
 from control_api.domain.refusals import FieldError
 from control_api.domain.submission import Submission
-from control_api.errors import InvalidRequest, MalformedRequest, NotFound, PreconditionRequired
+from control_api.errors import (
+    InvalidRequest,
+    MalformedRequest,
+    NotFound,
+    PreconditionRequired,
+    TooSlow,
+    UnsupportedMediaType,
+)
 from control_api.handlers.actor import Actor
 from control_api.routes.reading import read_body
 from schemas.ids import canonical_uuid
@@ -36,6 +45,23 @@ class ApiRequest(Request[Actor, Any, Any]):
             raise InvalidRequest(errors)
         self.state.shape_errors = errors
         return value
+
+    async def body(self) -> bytes:
+        """The whole body as sent.
+
+        Raises TooSlow, UnsupportedMediaType, and MalformedRequest when the client leaves.
+        """
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            raise UnsupportedMediaType(f"send the body as it is, not as {encoding[:40]!r}")
+        seconds: float = self.app.state.body_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await super().body()
+        except TimeoutError:
+            raise TooSlow(f"a body must be sent within {seconds:g} seconds") from None
+        except InternalServerException:  # what Litestar makes of a client that disconnects
+            raise MalformedRequest("the body broke off") from None
 
     @property
     def shape_errors(self) -> tuple[FieldError, ...]:

@@ -121,6 +121,12 @@ class ControlApi:
                 msgspec.json.decode(text) if is_json else text or None,
             )
 
+    async def text(self, path: str) -> str:
+        """The body of a GET under /api/v1 as it is written."""
+        headers = {"Authorization": f"Bearer {self.made.admin_token}"}
+        async with self._http.get(f"{self.url}/api/v1{path}", headers=headers) as response:
+            return await response.text()
+
     async def page(self, path: str) -> Answer:
         """A GET outside /api/v1, without a token."""
         async with self._http.get(self.url + path) as response:
@@ -272,6 +278,7 @@ async def running_control_api(
         "FLIGHTLINE_POSTGRES": dsn,
         "FLIGHTLINE_BIND": f"127.0.0.1:{free_port()}",
         "FLIGHTLINE_JWT_SECRET": SECRET,
+        "FLIGHTLINE_BODY_MS": "2000",
     }
     made = await bootstrap(load(environ))
     api = ControlApi(environ, made, folder / "control_api.log")

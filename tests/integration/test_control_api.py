@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from html import escape
 from pathlib import Path
 
 import asyncpg
@@ -10,8 +11,9 @@ import pytest
 import pytest_asyncio
 
 from control_api.bootstrap import bootstrap, mint_admin_token
+from control_api.routes.problems import ALL
 from control_api.settings import load
-from schemas import access_keys, campaign_state, domain_events
+from schemas import access_keys, campaign_state, domain_events, door_problems
 from schemas.access_keys import hash_key
 from schemas.ids import new_id
 from schemas.reasons import Threshold
@@ -178,6 +180,10 @@ async def test_ninety_percent_pauses_and_a_hundred_completes(api: ControlApi) ->
     assert paused["statusReason"] == "BUDGET_90"
     refused = await api.call("POST", f"{path}/activate")
     assert (refused.status, refused.body["type"]) == (409, "/problems/budget-not-acknowledged")
+    assert (refused.body["currentStatus"], refused.body["allowedTransitions"]) == (
+        "PAUSED",
+        ["activate", "stop"],
+    )
     resumed = await api.call("POST", f"{path}/activate", {"acknowledgeBudget": True})
     assert (resumed.body["status"], resumed.body["acknowledgedThreshold"]) == ("ACTIVE", 90)
     await api.cross(campaign, Threshold.BUDGET_90, version=2)
@@ -459,6 +465,66 @@ async def test_bad_input_gets_its_own_answer_and_never_a_500(api: ControlApi) ->
         "/budget/amount",
     }
     assert "request.failed" not in api.log
+
+
+async def test_each_part_of_a_request_that_is_wrong_is_told(api: ControlApi) -> None:
+    nothing = await api.call("POST", "/campaigns")
+    assert (nothing.status, nothing.body["detail"]) == (400, "the request needs a body of JSON")
+    packed = await api.call("POST", "/campaigns", data=b"{}", headers={"Content-Encoding": "gzip"})
+    assert (packed.status, packed.body["type"]) == (415, "/problems/unsupported-media-type")
+    twice = await api.call("POST", "/campaigns", data=b'{"name": "a", "name": "b"}')
+    assert (twice.status, twice.body["type"]) == (400, "/problems/malformed-request")
+
+
+async def test_a_body_that_never_ends_is_told_so_and_one_that_breaks_off_is_no_500(api: ControlApi) -> None:
+    reader, writer = await _half_a_body(api)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert head.startswith(b"HTTP/1.1 408 ")
+    writer.close()
+    request_id = new_id()
+    _, writer = await _half_a_body(api, request_id)
+    writer.close()
+
+    async def answered() -> str | None:
+        return next((line for line in api.log.splitlines() if request_id in line), None)
+
+    assert '"status": 400' in await eventually(answered, 10)
+
+
+async def _half_a_body(
+    api: ControlApi, request_id: str = "slow"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = api.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /api/v1/campaigns HTTP/1.1\r\nHost: api\r\nX-Request-ID: {request_id}\r\n"
+    token = f"Authorization: Bearer {api.made.admin_token}\r\n"
+    writer.write(f'{head}{token}Content-Length: 100\r\n\r\n{{"name"'.encode())
+    await writer.drain()
+    return reader, writer
+
+
+async def test_money_is_written_with_the_decimals_of_its_currency(api: ControlApi) -> None:
+    settings = {"channels": ["WEB"]}
+    for currency, amount, budget, nothing in (
+        ("EUR", 10000, "10000.00", "0.00"),
+        ("JPY", 10000, "10000", "0"),
+        ("KWD", 1.234, "1.234", "0.000"),
+    ):
+        made = await api.create(budget={"amount": amount, "currency": currency}, settings=settings)
+        text = await api.text(f"/campaigns/{made['id']}")
+        assert f'"budget":{{"amount":{budget},"currency":"{currency}"}}' in text
+        assert f'"price":{{"amount":{nothing},"currency":"{currency}"}}' in text
+        assert f'"cost":{{"amount":{nothing},"currency":"{currency}"}}' in text
+
+
+async def test_the_address_alone_leads_to_the_docs_and_every_problem_has_a_page(api: ControlApi) -> None:
+    docs = (await api.page("/")).body
+    assert "Flightline control API" in docs
+    for kind in (*ALL.values(), *door_problems.ALL):
+        assert f"/problems/{kind.name}" in docs
+        page = await api.page(f"/problems/{kind.name}")
+        assert page.status == 200
+        assert escape(kind.title) in page.body
 
 
 async def test_bootstrap_is_safe_to_repeat(api: ControlApi) -> None:

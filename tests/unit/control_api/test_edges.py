@@ -48,6 +48,26 @@ def test_what_is_not_json_or_not_known_is_malformed(body):
         read_body(Submission, body)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b'{"name": "a", "name": "b"}', b'{"budget": {"amount": 1, "amount": 1000, "currency": "EUR"}}'],
+)
+def test_a_field_given_twice_is_malformed(body):
+    with pytest.raises(MalformedRequest, match="twice"):
+        read_body(Submission, body)
+
+
+def test_integers_of_thousands_of_digits_are_named_like_other_errors():
+    _, errors = read_body(Submission, b'{"settings": {"maxImpressions": ' + b"9" * 6_000 + b"}}")
+    assert [error.pointer for error in errors] == ["/settings/maxImpressions"]
+
+
+@pytest.mark.parametrize("milliseconds", ["0", "-1", "1.5", "x", "600001"])
+def test_a_time_for_bodies_that_makes_no_sense_stops_the_service(milliseconds):
+    with pytest.raises(SettingsError, match="FLIGHTLINE_BODY_MS"):
+        load(ENVIRONMENT | {"FLIGHTLINE_BODY_MS": milliseconds})
+
+
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"x"'])
 def test_a_body_that_is_no_object_has_no_value(body):
     value, errors = read_body(Submission, body)
