@@ -121,9 +121,9 @@ class Ledger:
         return matching[0] if matching else None
 
     async def batches_between(
-        self, partition: int, incarnation: int, first_offset: int, next_offset: int
+        self, partition: int, incarnation: int, first_offset: int, next_offset: int, most: int | None = None
     ) -> list[BatchRecord]:
-        """The records of the batches that begin in the range, in order."""
+        """The records of the batches that begin in the range, in order; the first `most` of them."""
         async with self._pool.acquire() as connection:
             rows = await _fetch(
                 self._sql.batches_between(
@@ -132,6 +132,7 @@ class Ledger:
                     incarnation=incarnation,
                     first_offset=first_offset,
                     next_offset=next_offset,
+                    most=most,
                 )
             )
         return [

@@ -126,9 +126,6 @@ class Settlement:
     async def _open(self, claim: Claim) -> PartitionSettler:
         last = await self._last_billed(claim)
         seen = await self._open_seen_ids(claim, last)
-        unblocked = await self._ledger.batches_between(
-            claim.partition, claim.incarnation, claim.blocked_offset, claim.next_offset
-        )
         store = PartitionStore(
             claim,
             self._ledger,
@@ -140,7 +137,6 @@ class Settlement:
                 self._settings.verify_after_seconds,
             ),
             self._rows,
-            unblocked,
             self._settings.owner,
         )
         self._tasks[claim.partition] = [

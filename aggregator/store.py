@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 _TRANSIENT = (StoreUnavailable, LogUnavailable, *RETRYABLE)
 _MAX_BATCHES = 1_000
+_MAX_PENDING = 5_000
+"""Batches in memory, some minutes of them; while ClickHouse is away for longer, the ledger keeps the rest."""
 _VERIFY_EVERY_SECONDS = 5.0
 _VERIFY_MOST = 200
 _CLOCK_SECONDS = 3
@@ -80,7 +82,6 @@ class PartitionStore:
         log_reader: LogReader,
         limits: StoreLimits,
         rows: RowBudget,
-        unblocked: Sequence[BatchRecord],
         owner: str,
     ) -> None:
         self._claim = claim
@@ -90,7 +91,9 @@ class PartitionStore:
         self._limits = limits
         self._rows = rows
         self._owner = owner
-        self._pending = deque(PendingBatch(record, None) for record in unblocked)
+        self._pending: deque[PendingBatch] = deque()
+        # What follows on those, billed by an owner before or too much for memory: offsets from, to.
+        self._behind = (claim.blocked_offset, claim.next_offset)
         self._next_block = claim.next_block
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -98,8 +101,11 @@ class PartitionStore:
 
     def add(self, batch: Batch, record: BatchRecord) -> None:
         """Takes a billed batch, the next one of the partition."""
-        kept = batch if self._rows.take(record.event_rows) else None
-        self._pending.append(PendingBatch(record, kept))
+        if self._is_behind or len(self._pending) >= _MAX_PENDING:
+            self._behind = (self._behind[0] if self._is_behind else record.first_offset, record.next_offset)
+        else:
+            kept = batch if self._rows.take(record.event_rows) else None
+            self._pending.append(PendingBatch(record, kept))
         self._idle.clear()
         self._wake.set()
 
@@ -111,13 +117,14 @@ class PartitionStore:
         """Gives back the memory of what another owner will store."""
         self._give_back(self._pending)
         self._pending.clear()
+        self._behind = (0, 0)
 
     async def run(self) -> None:
         """Recovers what was billed and not stored, then stores what is added, until cancelled."""
         await self._raise_fence()
         await self._recover_blocks()
         while True:
-            if not self._pending:
+            if not self._pending and not self._is_behind:
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
@@ -173,7 +180,31 @@ class PartitionStore:
             else:
                 return
 
+    @property
+    def _is_behind(self) -> bool:
+        first_offset, next_offset = self._behind
+        return first_offset < next_offset
+
+    async def _read_behind(self) -> None:
+        """The next page of what is only in the ledger becomes pending."""
+        async for number in tries():
+            try:
+                records = await self._ledger.batches_between(
+                    self._claim.partition, self._claim.incarnation, *self._behind, most=_MAX_BATCHES
+                )
+            except _TRANSIENT as error:
+                self._waiting("read", number, error)
+            else:
+                break
+        first_offset, next_offset = self._behind
+        if not records or records[0].first_offset != first_offset:
+            raise StoreError(f"partition {self._claim.partition}: the ledger has no batch at {first_offset}")
+        self._pending.extend(PendingBatch(record, None) for record in records)
+        self._behind = (records[-1].next_offset, next_offset)
+
     async def _store_next(self) -> None:
+        if not self._pending and self._is_behind:
+            await self._read_behind()
         taken = self._take()
         if not taken:
             return

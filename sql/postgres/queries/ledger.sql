@@ -100,7 +100,8 @@ SELECT partition, incarnation, first_offset, next_offset, epoch, event_rows, bil
 FROM ledger.batches
 WHERE partition = :partition AND incarnation = :incarnation
   AND first_offset >= :first_offset AND first_offset < :next_offset
-ORDER BY first_offset;
+ORDER BY first_offset
+LIMIT :most::bigint;
 
 -- name: fix_blocks_end!
 -- Everything below next_offset stands in a block from now on; refused when another owner went on.

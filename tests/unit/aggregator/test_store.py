@@ -1,18 +1,19 @@
 """Storing through faults: what is kept in memory, and what counts as verified."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
 
-from aggregator.domain.batch import Batch
+from aggregator.domain.batch import Batch, LogRecord
 from aggregator.domain.blocks import Block
 from aggregator.domain.rows import BatchRecord, EventRow
 from aggregator.errors import FencedError, StoreUnavailable
 from aggregator.event_store import Verdict
 from aggregator.ledger import Claim
 from aggregator.store import PartitionStore, RowBudget, StoreLimits
+from schemas.events import encode_events
 from tests.unit.aggregator.billing_cases import INCARNATION, PARTITION, batch_of, event_of
 
 ROWS = 3
@@ -26,6 +27,7 @@ class Blocks:
         self.fixed: list[Block] = []
         self.stored: list[Block] = []
         self.attempts: list[Block] = []
+        self.billed: list[BatchRecord] = []
 
     async def fix_block(self, block: Block) -> None:
         self.fixed.append(block)
@@ -38,6 +40,21 @@ class Blocks:
 
     async def blocks_not_stored(self, *_: object) -> list[Block]:
         return []
+
+    async def batches_between(self, *place: int, most: int) -> list[BatchRecord]:
+        _, _, first_offset, next_offset = place
+        return [r for r in self.billed if first_offset <= r.first_offset < next_offset][:most]
+
+
+class Log:
+    """The log's port: each record holds one event."""
+
+    async def read(
+        self, partition: int, first_offset: int, next_offset: int
+    ) -> AsyncGenerator[list[LogRecord], None]:
+        assert partition == PARTITION
+        for offset in range(first_offset, next_offset):
+            yield [LogRecord(offset, 0, None, encode_events([event_of()]))]
 
 
 class Rows:
@@ -67,9 +84,9 @@ class Rows:
         self.held = 0
 
 
-def store_of(blocks: Blocks, rows: Rows, budget: RowBudget) -> PartitionStore:
-    ports: Any = (CLAIM, blocks, rows, None)
-    return PartitionStore(*ports, StoreLimits(0.0, 100, 60.0), budget, [], "me")
+def store_of(blocks: Blocks, rows: Rows, budget: RowBudget, claim: Claim = CLAIM) -> PartitionStore:
+    ports: Any = (claim, blocks, rows, Log())
+    return PartitionStore(*ports, StoreLimits(0.0, 10_000, 60.0), budget, "me")
 
 
 def billed(first_offset: int) -> tuple[Batch, BatchRecord]:
@@ -123,3 +140,29 @@ async def test_an_insert_of_unknown_outcome_is_replaced_under_an_attempt_of_its_
     assert [block.attempt for block in blocks.attempts] == [2]
     assert [block.attempt for block in blocks.stored] == [2]
     assert rows.held == ROWS
+
+
+async def test_what_an_owner_before_billed_and_what_is_too_much_for_memory_comes_from_the_ledger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aggregator.store._MAX_PENDING", 4)
+    monkeypatch.setattr("aggregator.store._MAX_BATCHES", 3)
+    blocks, rows, batches = Blocks(), Rows(*[None] * 20), [billed(ROWS * n) for n in range(20)]
+    blocks.billed = [record for _, record in batches]
+    claim = Claim(PARTITION, INCARNATION, 1, 5 * ROWS, 0, 0, None)
+    store = store_of(blocks, rows, RowBudget(1_000), claim)
+    for each in batches[5:8]:
+        store.add(*each)
+    task = asyncio.create_task(store.run())
+    async with asyncio.timeout(10):
+        await store.drain()
+        for each in batches[8:]:
+            store.add(*each)
+        await store.drain()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    ranges = [(block.first_offset, block.next_offset) for block in blocks.stored]
+    assert [first for first, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
+    assert ranges[-1][1] == 20 * ROWS
+    assert [block.block for block in blocks.stored] == list(range(len(ranges)))
+    assert rows.held == 20 * ROWS
