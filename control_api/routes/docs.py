@@ -112,6 +112,8 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
         for example in content.get("examples", {}).values():
             yield _json(example["value"])
     for status, response in operation.get("responses", {}).items():
+        if not response.get("content"):
+            yield f"<p>Answer {escape(status)}, without a body</p>"
         for content in response.get("content", {}).values():
             yield f"<p>Answer {escape(status)}: {_reference(content.get('schema', {}))}</p>"
     yield "</details>"

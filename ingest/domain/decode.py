@@ -7,11 +7,11 @@ by one.
 import re
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
-from ingest.domain.incoming import MAX_EVENT_BYTES, MAX_EVENTS, IncomingEvent, Refused
+from ingest.domain.incoming import MAX_EVENT_BYTES, MAX_EVENTS, MAX_TEXT, IncomingEvent, Refused
 from schemas.reasons import Rejected
 
 Decoded = IncomingEvent | Refused
@@ -19,6 +19,9 @@ _Element = bytes | msgspec.Raw
 _T = TypeVar("_T")
 
 SAMPLE_BYTES = 1_024
+_MAX_DETAIL = 300
+"""Characters: it quotes unknown names and values, as long as the event."""
+
 _NUL_ESCAPE = b"\\u0000"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _LONE_SURROGATE = re.compile(
@@ -36,7 +39,7 @@ _raws = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class _IdOnly(msgspec.Struct, rename="camel"):
-    event_id: str | None = None
+    event_id: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] | None = None
 
 
 _id_only = msgspec.json.Decoder(_IdOnly)
@@ -160,10 +163,11 @@ def _limited(elements: list[_T]) -> list[_T]:
 
 
 def _refused(reason: Rejected, detail: str, content: bytes) -> Refused:
-    return Refused(reason, detail, _event_id(content), content[:SAMPLE_BYTES])
+    return Refused(reason, detail[:_MAX_DETAIL], _event_id(content), content[:SAMPLE_BYTES])
 
 
 def _event_id(content: bytes) -> str | None:
+    """The id if it is one: refusals are kept for inspection, and an id may be as large as the request."""
     try:
         return _id_only.decode(content).event_id
     except (msgspec.MsgspecError, RecursionError):

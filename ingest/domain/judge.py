@@ -58,7 +58,7 @@ class Judge:
         judgement = Judgement([], [], [])
         for event in events:
             if isinstance(event, Refused):
-                _refuse(judgement, event)
+                _refuse(judgement, _private(event) if sender.private else event)
                 continue
             campaign = self._campaign(event, sender)
             if campaign is None:
@@ -119,6 +119,11 @@ def _refuse(judgement: Judgement, refused: Refused) -> None:
     judgement.results.append(
         Result(refused.event_id, Status.REJECTED, reason=refused.reason, detail=refused.detail)
     )
+
+
+def _private(refused: Refused) -> Refused:
+    """Nothing of what was sent: who asks not to be tracked is not kept for inspection either."""
+    return msgspec.structs.replace(refused, sample=b"")
 
 
 def _with_sample(refused: Refused, event: IncomingEvent) -> Refused:

@@ -100,6 +100,17 @@ def test_a_refused_event_keeps_its_id_and_a_bounded_sample():
     assert (refused.event_id, len(refused.sample)) == ("e1", 1_024)
 
 
+def test_what_is_kept_of_a_refused_event_is_small_whatever_its_size():
+    for body in (
+        b'{"eventId":"' + b"i" * 900_000 + b'"}',
+        with_field("type", b'"' + b"T" * 16_000 + b'"'),
+        with_field("n" * 16_000, b"1"),
+    ):
+        (refused,) = decode_events(body, Framing.JSON)
+        assert isinstance(refused, Refused)
+        assert len(refused.event_id or "") + len(refused.detail) + len(refused.sample) < 2_000
+
+
 def test_a_syntax_error_inside_an_element_is_its_own():
     assert reasons(b'[%b,{"type": CLICK, "x": [1,2]},%b]' % (GOOD, GOOD)) == [None, Rejected.MALFORMED, None]
     assert reasons(GOOD + b'\n{"campaignId":\n' + GOOD, Framing.NDJSON) == [None, Rejected.MALFORMED, None]

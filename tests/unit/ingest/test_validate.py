@@ -213,6 +213,13 @@ def judged(*events: Any, sender=None, catching_up: bool = False, state=None) -> 
     )
 
 
+def test_nothing_of_a_refused_event_is_kept_when_its_visitor_asks_not_to_be_tracked():
+    refused = Refused(Rejected.MALFORMED, "d", "e1", b'{"visitorId":"v"}')
+    for sender, kept in ((browser(), refused.sample), (browser(private=True), b"")):
+        judgement = Judge(Knowledge(), is_bot).judge([refused], sender, now=NOW)
+        assert [one.sample for one in judgement.refused] == [kept]
+
+
 def test_unknown_deleted_and_foreign_campaigns_are_the_same():
     foreign = campaign(organization_id="another")
     for state in (campaign(campaign_id="other"), campaign(gone=True), foreign):
