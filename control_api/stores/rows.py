@@ -1,5 +1,6 @@
 """Rows of Postgres as domain values, and back."""
 
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -91,11 +92,25 @@ def organization_from(row: asyncpg.Record) -> Organization:
         name=row["name"],
         time_zone=row["time_zone"],
         default_currency=row["default_currency"],
-        limits=_limits.decode(row["limits"]),
+        limits={
+            currency: _with_decimals(limits, currency)
+            for currency, limits in _limits.decode(row["limits"]).items()
+        },
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         version=row["version"],
     )
+
+
+def _with_decimals(limits: Limits, currency: str) -> Limits:
+    """The limits with the decimals of their currency; the column has three for all of them."""
+
+    def shown(amount: Decimal | None) -> Decimal | None:
+        if amount is None:
+            return None
+        return from_micros(budget_micros(Money(amount, currency)), currency, budget=True).amount
+
+    return Limits(shown(limits.largest_budget), shown(limits.approval_threshold))
 
 
 def key_from(row: asyncpg.Record) -> StoredKey:

@@ -373,7 +373,11 @@ async def test_limits_and_approval_of_an_organization(api: ControlApi) -> None:
         headers={"If-Match": found.headers["ETag"]},
     )
     assert changed.status == 200, changed
-    assert (await api.call("POST", "/campaigns", body(), token=token)).status == 422
+    over = await api.call("POST", "/campaigns", body(), token=token)
+    assert (over.status, over.body["errors"][0]["detail"]) == (
+        422,
+        "the organization's largest budget is 500.00 EUR",
+    )
     made = await api.call("POST", "/campaigns", body(budget={"amount": 200, "currency": "EUR"}), token=token)
     path = f"/campaigns/{made.body['id']}"
     refused = await api.call("POST", f"{path}/activate", token=token)
