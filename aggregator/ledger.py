@@ -86,6 +86,15 @@ class Ledger:
             )
         return Claim(**dict(row))
 
+    async def owns(self, claim: Claim) -> bool:
+        """Whether nobody has claimed the partition since."""
+        async with self._pool.acquire() as connection:
+            return bool(
+                await self._sql.owned_partition(
+                    connection, partition=claim.partition, incarnation=claim.incarnation, epoch=claim.epoch
+                )
+            )
+
     async def bill(self, claim: Claim, batch: Batch, duplicates: Sequence[int]) -> tuple[BatchRecord, int]:
         """Bills a batch in one transaction; returns its record and the number of crossings.
 

@@ -210,11 +210,27 @@ class Settlement:
         """Runs a partition's background work; a fault that is not its handover ends the process."""
         try:
             await work
-        except FencedError:
-            log.info("settlement.fenced", partition=claim.partition, epoch=claim.epoch)
+        except FencedError as error:
+            log.info("settlement.fenced", partition=claim.partition, epoch=claim.epoch, reason=str(error))
+            await self._require_handover(claim, error)
         except Exception as error:
             log.exception("settlement.failed", partition=claim.partition)
             self._on_failure(error)
+
+    async def _require_handover(self, claim: Claim, error: FencedError) -> None:
+        """Ends the process when nobody else owns the partition: by a fence of ClickHouse that is older than
+        the ledger, for example. Billing that goes on without storing would be noticed late."""
+        async for _ in tries():
+            try:
+                if await self._ledger.owns(claim):
+                    log.error("settlement.fenced_as_owner", partition=claim.partition, epoch=claim.epoch)
+                    self._on_failure(error)
+            except RETRYABLE as unavailable:
+                log.warning(
+                    "settlement.ledger_unavailable", partition=claim.partition, error=str(unavailable)
+                )
+            else:
+                return
 
     async def _release(self, partition: int) -> None:
         settler = self._settlers.pop(partition, None)

@@ -18,7 +18,8 @@ class Activity(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, 
 
 
 class BatchActivity(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A billed batch: its range in the partition (`next_offset` exclusive).
+    """A billed batch: its range in the partition (`next_offset` exclusive). A batch of very many campaigns is
+    several records of the same range, each with campaigns of its own.
 
     `at` is the newest receivedAt in epoch ms.
     """

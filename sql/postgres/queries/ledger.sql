@@ -14,6 +14,11 @@ UPDATE ledger.partitions
 SET next_offset = :next_offset, last_record_hash = :last_record_hash
 WHERE partition = :partition AND incarnation = :incarnation AND epoch = :epoch AND next_offset = :first_offset;
 
+-- name: owned_partition$
+-- Whether the partition still has this epoch.
+SELECT EXISTS (SELECT FROM ledger.partitions
+               WHERE partition = :partition AND incarnation = :incarnation AND epoch = :epoch);
+
 -- name: lock_accounts
 SELECT campaign_id, organization_id, currency, budget, budget_version, max_impressions, billed,
        billable_impressions, flat_billed, gate_version
