@@ -94,6 +94,19 @@ def test_what_only_looks_like_nul_or_a_surrogate_is_kept():
     assert decoded.visitor_id == "\\u0000 \\ud800 😀"
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "part", [b'\\"', b'"', b"[", b"[]", b"[],", b",", b'"",', b"{\n"], ids=lambda part: part.decode()
+)
+@pytest.mark.parametrize("framing", Framing)
+def test_a_body_that_is_made_to_be_slow_is_not(part, framing):
+    body = (
+        b'["' + part * (1_000_000 // len(part)) if part == b'\\"' else b"[" + part * (1_000_000 // len(part))
+    )
+    with suppress(BadBody, TooManyEvents):
+        decode_events(body, framing)
+
+
 def test_a_refused_event_keeps_its_id_and_a_bounded_sample():
     (refused,) = decode_events(with_field("unknown", b'"' + b"x" * 5_000 + b'"'), Framing.JSON)
     assert isinstance(refused, Refused)
