@@ -11,13 +11,15 @@ import asyncpg
 import structlog
 
 from aggregator.agents import build_app
+from aggregator.block_ledger import BlockLedger
 from aggregator.clickhouse import ClickHouse
 from aggregator.dead_letters import DeadLetters
 from aggregator.event_store import EventStore
 from aggregator.health import HealthServer
-from aggregator.ledger import RETRYABLE, Ledger, connect_pool
+from aggregator.ledger import Ledger
 from aggregator.live_windows import add_live_windows
 from aggregator.log_reader import LogReader
+from aggregator.postgres import RETRYABLE, connect_pool
 from aggregator.publisher import Publisher
 from aggregator.retry import tries
 from aggregator.settings import Settings
@@ -64,6 +66,7 @@ class Aggregator:
         self.app.settlement = Settlement(
             settings,
             ledger,
+            BlockLedger(pool),
             EventStore(clickhouse),
             log_reader,
             DeadLetters(publisher.publish),

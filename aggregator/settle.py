@@ -11,7 +11,8 @@ from aggregator.dead_letters import DeadLetters
 from aggregator.domain.batch import Batch, LogRecord, decode_batch
 from aggregator.domain.rows import BatchRecord
 from aggregator.errors import FencedError, LogGapError
-from aggregator.ledger import RETRYABLE, Claim, Ledger
+from aggregator.ledger import Ledger
+from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
 from aggregator.seen_ids import SeenIds, key_of
 from aggregator.store import PartitionStore

@@ -8,12 +8,14 @@ from typing import Any
 import structlog
 
 from aggregator import metrics
+from aggregator.block_ledger import BlockLedger
 from aggregator.dead_letters import DeadLetters
 from aggregator.domain.batch import LogRecord, decode_batch, hash_of
 from aggregator.errors import FencedError, LogGapError, LogUnavailable
 from aggregator.event_store import EventStore
-from aggregator.ledger import RETRYABLE, Claim, Ledger
+from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
+from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
 from aggregator.seen_ids import SeenIds, key_of
 from aggregator.settings import Settings
@@ -39,6 +41,7 @@ class Settlement:
         self,
         settings: Settings,
         ledger: Ledger,
+        blocks: BlockLedger,
         events: EventStore,
         log_reader: LogReader,
         dead_letters: DeadLetters,
@@ -49,6 +52,7 @@ class Settlement:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._blocks = blocks
         self._events = events
         self._log_reader = log_reader
         self._dead_letters = dead_letters
@@ -129,6 +133,7 @@ class Settlement:
         store = PartitionStore(
             claim,
             self._ledger,
+            self._blocks,
             self._events,
             self._log_reader,
             StoreLimits(

@@ -14,13 +14,15 @@ import msgspec
 import structlog
 
 from aggregator import metrics
+from aggregator.block_ledger import BlockLedger
 from aggregator.domain.batch import Batch, LogRecord, decode_batch
 from aggregator.domain.blocks import Block, position, position_hash
 from aggregator.domain.rows import BatchRecord, EventRow, rows_of
 from aggregator.errors import FencedError, LogUnavailable, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore
-from aggregator.ledger import RETRYABLE, Claim, Ledger
+from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
+from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
 
 log = structlog.get_logger(__name__)
@@ -78,6 +80,7 @@ class PartitionStore:
         self,
         claim: Claim,
         ledger: Ledger,
+        blocks: BlockLedger,
         events: EventStore,
         log_reader: LogReader,
         limits: StoreLimits,
@@ -86,6 +89,7 @@ class PartitionStore:
     ) -> None:
         self._claim = claim
         self._ledger = ledger
+        self._blocks = blocks
         self._events = events
         self._log_reader = log_reader
         self._limits = limits
@@ -142,7 +146,7 @@ class PartitionStore:
                 restarted = started_at is not None and now_started_at > started_at + _CLOCK_SECONDS
                 started_at = now_started_at
                 age = timedelta(seconds=0 if restarted else self._limits.verify_after_seconds)
-                for block in await self._ledger.blocks_not_verified(self._claim, age, _VERIFY_MOST):
+                for block in await self._blocks.blocks_not_verified(self._claim, age, _VERIFY_MOST):
                     async with self._storing:
                         await self._verify(block)
             except _TRANSIENT as error:
@@ -151,7 +155,7 @@ class PartitionStore:
     async def _verify(self, block: Block) -> None:
         if (await self._events.verify(block)).exact:
             metrics.blocks_verified.inc()
-            await self._ledger.mark_verified(block)
+            await self._blocks.mark_verified(block)
             return
         log.error("store.block_differs", **msgspec.structs.asdict(block))
         await self._store(block, await self._rows_again(block), known=False)
@@ -169,7 +173,7 @@ class PartitionStore:
         """Stores the blocks that an owner before had fixed and did not mark as stored."""
         async for number in tries():
             try:
-                blocks = await self._ledger.blocks_not_stored(self._claim)
+                blocks = await self._blocks.blocks_not_stored(self._claim)
                 for block in blocks:
                     log.info("store.recovering", partition=block.partition, block=block.block)
                     async with self._storing:
@@ -264,9 +268,9 @@ class PartitionStore:
     async def _fix(self, block: Block) -> None:
         """Fixes the block in the ledger; a lost connection may have fixed it already."""
         try:
-            await self._ledger.fix_block(block)
+            await self._blocks.fix_block(block)
         except FencedError:
-            if await self._ledger.find_block(block) != block:
+            if await self._blocks.find_block(block) != block:
                 raise
 
     async def _store(self, block: Block, rows: Sequence[EventRow], *, known: bool) -> None:
@@ -282,10 +286,10 @@ class PartitionStore:
             try:
                 if known and number == 0:
                     await self._events.insert(block, rows)
-                    await self._ledger.mark_stored(block, self._claim.epoch)
+                    await self._blocks.mark_stored(block, self._claim.epoch)
                     break
                 if (await self._events.verify(block)).exact:
-                    await self._ledger.mark_stored(block, self._claim.epoch)
+                    await self._blocks.mark_stored(block, self._claim.epoch)
                     break
                 block = msgspec.structs.replace(block, epoch=self._claim.epoch, attempt=block.attempt + 1)
                 await self._insert_again(block, rows)
@@ -297,7 +301,7 @@ class PartitionStore:
 
     async def _insert_again(self, block: Block, rows: Sequence[EventRow]) -> None:
         """Replaces what lower attempts left; the next look at ClickHouse says whether it is exact now."""
-        await self._ledger.new_attempt(block)
+        await self._blocks.new_attempt(block)
         await self._events.repair(block)
         await self._events.insert(block, rows)
         metrics.blocks_repaired.inc()

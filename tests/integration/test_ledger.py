@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from aggregator.domain.batch import Batch, LogRecord, decode_batch
 from aggregator.errors import FencedError
-from aggregator.ledger import Claim, Ledger, connect_pool
+from aggregator.ledger import Ledger
+from aggregator.postgres import Claim, connect_pool
 from schemas.events import SCHEMA_NAME, TrackingEvent, encode_events
 from schemas.money import MAX_COST_MICROS, MAX_REVENUE_MICROS
 from schemas.reasons import EventType

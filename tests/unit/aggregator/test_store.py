@@ -11,7 +11,7 @@ from aggregator.domain.blocks import Block
 from aggregator.domain.rows import BatchRecord, EventRow
 from aggregator.errors import FencedError, StoreUnavailable
 from aggregator.event_store import Verdict
-from aggregator.ledger import Claim
+from aggregator.postgres import Claim
 from aggregator.store import PartitionStore, RowBudget, StoreLimits
 from schemas.events import encode_events
 from tests.unit.aggregator.billing_cases import INCARNATION, PARTITION, batch_of, event_of
@@ -85,7 +85,7 @@ class Rows:
 
 
 def store_of(blocks: Blocks, rows: Rows, budget: RowBudget, claim: Claim = CLAIM) -> PartitionStore:
-    ports: Any = (claim, blocks, rows, Log())
+    ports: Any = (claim, blocks, blocks, rows, Log())
     return PartitionStore(*ports, StoreLimits(0.0, 10_000, 60.0), budget, "me")
 
 

@@ -1,0 +1,56 @@
+"""Deltas and crossings as the arrays that the ledger's statements unnest."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aggregator.domain.billing import Delta
+from aggregator.domain.crossing import Crossing
+
+_DELTA_COLUMNS = (
+    "impressions",
+    "clicks",
+    "conversions",
+    "bounces",
+    "unsubscribes",
+    "billable_impressions",
+    "billed",
+    "overdelivery",
+    "revenue",
+    "unverified_revenue",
+    "invalid_impressions",
+    "invalid_clicks",
+    "invalid_conversions",
+    "duplicates",
+    "flat_billed",
+)
+
+
+def delta_columns(deltas: Sequence[Delta], crossing: set[str]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        name: [getattr(delta, name) for delta in deltas] for name in _DELTA_COLUMNS
+    }
+    columns["campaign_ids"] = [delta.campaign_id for delta in deltas]
+    columns["gates"] = [int(delta.campaign_id in crossing) for delta in deltas]
+    columns["last_received_at"] = [
+        _timestamp(delta.last_received_at) if delta.last_received_at else None for delta in deltas
+    ]
+    return columns
+
+
+def crossing_columns(crossings: Sequence[Crossing]) -> dict[str, list[Any]]:
+    return {
+        "campaign_ids": [c.campaign_id for c in crossings],
+        "budget_versions": [c.budget_version for c in crossings],
+        "thresholds": [c.threshold.value for c in crossings],
+        "billed": [c.billed for c in crossings],
+        "received_at": [_timestamp(c.received_at) for c in crossings],
+        "incarnations": [c.cause.incarnation for c in crossings],
+        "partitions": [c.cause.partition for c in crossings],
+        "log_offsets": [c.cause.offset for c in crossings],
+        "event_indexes": [c.cause.index for c in crossings],
+    }
+
+
+def _timestamp(epoch_ms: int) -> datetime:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC)
