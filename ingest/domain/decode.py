@@ -29,8 +29,8 @@ _LONE_SURROGATE = re.compile(
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
 )
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{},]', re.DOTALL)
-"""A string without its end reaches to the end of the text: were it no token, each of its quotes would be tried
-as a beginning, and a few kilobytes would take minutes."""
+"""A string without its end reaches to the end of the text: were it no token, each of its quotes would be
+tried as a beginning, and a few kilobytes would take minutes."""
 _MAX_TOKENS = 200_000
 """Of a broken array that is taken apart, about a quarter of a second; a thousand events have 60,000 or so."""
 _OPENING, _CLOSING = b"[{", b"]}"

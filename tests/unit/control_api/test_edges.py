@@ -57,6 +57,20 @@ def test_a_field_given_twice_is_malformed(body):
         read_body(Submission, body)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"targetingRules": [' + b"1," * 500_000 + b"1]}",
+        b'{"settings": {"schedulingRules": [' + b"{}," * 300_000 + b"{}]}}",
+    ],
+    ids=["texts", "objects"],
+)
+def test_of_very_many_errors_the_first_are_named(body):
+    _, errors = read_body(Submission, body)
+    assert len(errors) == 100
+
+
 def test_integers_of_thousands_of_digits_are_named_like_other_errors():
     _, errors = read_body(Submission, b'{"settings": {"maxImpressions": ' + b"9" * 6_000 + b"}}")
     assert [error.pointer for error in errors] == ["/settings/maxImpressions"]

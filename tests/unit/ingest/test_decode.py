@@ -100,9 +100,8 @@ def test_what_only_looks_like_nul_or_a_surrogate_is_kept():
 )
 @pytest.mark.parametrize("framing", Framing)
 def test_a_body_that_is_made_to_be_slow_is_not(part, framing):
-    body = (
-        b'["' + part * (1_000_000 // len(part)) if part == b'\\"' else b"[" + part * (1_000_000 // len(part))
-    )
+    opening = b'["' if part == b'\\"' else b"["
+    body = opening + part * (1_000_000 // len(part))
     with suppress(BadBody, TooManyEvents):
         decode_events(body, framing)
 
