@@ -394,9 +394,10 @@ async def test_garbage_on_the_wire_does_not_disturb_the_door(door, account):
         b"POST /v1/events HTTP/1.1\r\nA: " + b"x" * 600_000,
     ):
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(garbage)
-        writer.write_eof()
-        with suppress(ConnectionError):
+        # The door may hang up before all is written.
+        with suppress(OSError):
+            writer.write(garbage)
+            writer.write_eof()
             await asyncio.wait_for(reader.read(), 12)
         writer.close()
     assert (await door.send(account.event(), account.key))[0] == 202

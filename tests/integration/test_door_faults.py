@@ -19,7 +19,7 @@ import pytest
 from ingest.snapshot import FILE_NAME
 from schemas.reasons import CampaignStatus
 from tests.integration.door import Door, eventually, free_port, publishing, read_log, running_door
-from tests.running import RunningStack
+from tests.running import RunningStack, until
 
 DEADLINE_S = 2.0
 
@@ -28,10 +28,17 @@ DEADLINE_S = 2.0
 def frozen(pid: int) -> Iterator[None]:
     """A process that neither answers nor closes its connections."""
     os.kill(pid, signal.SIGSTOP)
+    # The signal reaches a process's threads one by one: the last of them could still answer.
+    until(lambda: all(is_stopped(task) for task in Path(f"/proc/{pid}/task").iterdir()), 5, "stopped threads")
     try:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def is_stopped(task: Path) -> bool:
+    """Whether a thread is stopped by a signal, from its line of /proc (`pid (name) state …`)."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def broker(engines: RunningStack) -> int:
