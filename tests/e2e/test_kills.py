@@ -20,7 +20,7 @@ from tests.running import RunningStack, running_stack, scratch
 AGGREGATOR_KILLS = 20
 CLICKHOUSE_KILLS = 5
 LEAST_RECOVERED = 10
-RATE = 300
+RATE = 400
 """Events a second: the replay lasts about as long as the kills, each of which waits for its moment."""
 
 # Owners that have billed what is in no block yet: it dies with them, and the next owner reads the log again.
