@@ -1,6 +1,6 @@
 """Event rows in ClickHouse: an insert a block, fenced by epoch, verified by figures, repaired if they differ.
 
-Why a deduplication token alone is not trusted, and what was measured, stands in DESIGN.md, "Settling".
+Why a deduplication token alone is not trusted stands in ARCHITECTURE.md, "Why it is exact".
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -128,7 +128,7 @@ class EventStore:
         FencedError when a newer epoch was raised, and then nothing was stored. StoreError also when
         ClickHouse wrote another number of rows than it was given; after it, as after StoreUnavailable, the
         caller verifies. A second insert with the same attempt is dropped by its token as a rule, but not
-        always (DESIGN.md): whoever inserts again verifies too.
+        always: whoever inserts again verifies too.
         """
         if not rows:
             return

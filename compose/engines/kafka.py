@@ -30,7 +30,7 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(data / "log"),
-        # One broker: an ack is only worth what is on the disk (DESIGN.md has what the fsync costs).
+        # One broker: an ack is only worth what is on the disk (the broker syncs each batch).
         "log.flush.interval.messages": "1",
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": "0",
