@@ -8,15 +8,14 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-import faust
 import structlog
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from aggregator.domain.batch import LogRecord
 from aggregator.log_reader import log_record
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
+from aggregator.sought_consumer import SoughtApp, SoughtConsumer, SoughtTransport
 from schemas.topics import TRACKING_EVENTS
 
 log = structlog.get_logger(__name__)
@@ -28,65 +27,58 @@ _SEEK_SECONDS = 30.0
 """Faust waits for a seek for 90 seconds, then cancels it without a word and goes on as if it were done."""
 
 
-class LedgerConsumer(driver.Consumer):
-    """A consumer whose `tracking-events` partitions start where the ledger says."""
+class LedgerConsumer(SoughtConsumer):
+    """A consumer whose `tracking-events` partitions go on where the ledger says."""
 
     app: "AggregatorApp"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_ledger: set[TP] = set()
         self._late: set[asyncio.Task[dict[TP, int]]] = set()
 
-    async def seek_to_committed(self) -> Mapping[TP, int]:
+    async def seek_streams(self) -> Mapping[TP, int]:
         """Claims the partitions. What takes long (a day of seen ids from the log) goes on in the background:
         those partitions are held back until it is done."""
-        committed = dict(await super().seek_to_committed())
+        committed = await super().seek_streams()
+        offsets = {tp: offset for tp, offset in committed.items() if tp.topic != TRACKING_EVENTS}
         partitions = [tp.partition for tp in self.assignment() if tp.topic == TRACKING_EVENTS]
-        claiming = asyncio.ensure_future(self._go_on_at_ledger(partitions))
+        claiming = asyncio.ensure_future(self._seek_to_ledger(partitions))
         try:
             done, _ = await asyncio.wait({claiming}, timeout=_SEEK_SECONDS)
         except asyncio.CancelledError:
             claiming.cancel()
             raise
         if done:
-            return {**committed, **claiming.result()}
+            return {**offsets, **claiming.result()}
         log.info("agents.still_claiming", partitions=partitions)
         self._late.add(claiming)
         claiming.add_done_callback(self._claimed_late)
-        return committed
+        return offsets
 
-    async def _go_on_at_ledger(self, partitions: Iterable[int]) -> dict[TP, int]:
+    async def _seek_to_ledger(self, partitions: Iterable[int]) -> dict[TP, int]:
         offsets = await self.app.settlement.assign(partitions)
         ledger = {TP(TRACKING_EVENTS, partition): offset for partition, offset in offsets.items()}
         await self.seek_wait(ledger)
-        self._read_offset.update(ledger)
-        self._at_ledger = set(ledger)
-        super().resume_partitions(ledger)
         return ledger
 
     def _claimed_late(self, claiming: asyncio.Task[dict[TP, int]]) -> None:
         self._late.discard(claiming)
-        if not claiming.cancelled() and (error := claiming.exception()) is not None:
+        if claiming.cancelled():
+            return
+        if (error := claiming.exception()) is not None:
             self._failure = asyncio.ensure_future(self.app.crash(error))
-
-    def resume_partitions(self, tps: Iterable[TP]) -> None:
-        """Holds back what has not been sought to the ledger's offset yet.
-
-        An app with tables resumes its streams before it seeks, with the fetcher running: for the time that a
-        claim takes it would hand out records from wherever Kafka's own offset stands.
-        """
-        super().resume_partitions({tp for tp in tps if tp.topic != TRACKING_EVENTS or tp in self._at_ledger})
+            return
+        self._read_offset.update(claiming.result())
+        self.release(claiming.result())
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        self._at_ledger = set()
         for claiming in self._late:
             claiming.cancel()
         await super().on_partitions_revoked(revoked)
         await self.app.settlement.quiesce()
 
 
-class _Transport(driver.Transport):
+class _Transport(SoughtTransport):
     Consumer = LedgerConsumer
 
 
@@ -100,7 +92,7 @@ class Lifecycle(Protocol):
         """Called when the consumer has stopped."""
 
 
-class AggregatorApp(faust.App):
+class AggregatorApp(SoughtApp):
     """The Faust app. `lifecycle.start` sets `settlement` before the consumer starts."""
 
     settlement: Settlement

@@ -25,6 +25,7 @@ from aggregator.domain.windows import MINUTE_MS, AlertRules
 from aggregator.health import HealthServer
 from aggregator.live_windows import LiveWindowSettings, add_live_windows
 from aggregator.publisher import Publisher
+from aggregator.sought_consumer import SoughtApp
 from compose.topics import ensure_topics
 from schemas import campaign_activity, domain_events
 from schemas.campaign_activity import Activity, BatchActivity
@@ -50,7 +51,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
 def worker(settings: WorkerSettings) -> None:
     """A Faust app with the live windows and nothing else; its clock stands still."""
-    app = faust.App(
+    app = SoughtApp(
         settings.group,
         broker=f"kafka://{settings.kafka}",
         store="memory://",
