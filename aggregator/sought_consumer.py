@@ -21,8 +21,18 @@ class SoughtConsumer(driver.Consumer):
         self._held: set[TP] = set()
 
     async def seek_streams(self) -> Mapping[TP, int]:
-        """Seeks the assigned partitions and returns where to; the others stay held back until `release`."""
-        return await super().seek_to_committed()
+        """Seeks the assigned partitions and returns where to; the others stay held back until `release`.
+
+        Faust leaves a partition without a committed offset where the client stands, which is behind whatever
+        was fetched in a rebalance and thrown away: such a one is sought to its beginning.
+        """
+        committed = dict(await super().seek_to_committed())
+        never = [tp for tp, offset in committed.items() if not offset and not self._is_changelog_tp(tp)]
+        if never:
+            earliest = await self.earliest_offsets(*never)
+            await self.seek_wait(earliest)
+            committed.update(earliest)
+        return committed
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """What Faust calls after every rebalance, for all assigned partitions."""
