@@ -85,6 +85,8 @@ class LogReader:
 
         LogGapError when the log does not hold all of them.
         """
+        if first_offset >= next_offset:
+            return
         topic_partition = TopicPartition(TRACKING_EVENTS, partition)
         at = first_offset
         async with self._lock:
@@ -104,7 +106,9 @@ class LogReader:
                         at = records[-1].offset + 1
                         yield [log_record(r.offset, r.timestamp, r.headers, r.value) for r in records]
             finally:
-                consumer.unsubscribe()
+                # Not `unsubscribe`: aiokafka's fetcher ends for good when it finds no subscription just after
+                # it was told of one, and every later read would wait for ever.
+                consumer.pause(topic_partition)
 
     async def _open(self) -> AIOKafkaConsumer:
         if self._consumer is None:

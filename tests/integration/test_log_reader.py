@@ -1,0 +1,33 @@
+"""Ranges of the log read again, beside whoever reads it first."""
+
+import asyncio
+
+from aiokafka import AIOKafkaProducer
+
+from aggregator.log_reader import LogReader
+from schemas.topics import TRACKING_EVENTS
+
+PARTITIONS = (0, 1)
+
+
+async def test_many_short_ranges_of_several_partitions_never_leave_the_reader_waiting(kafka: str) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
+    await producer.start()
+    offsets = {}
+    for partition in PARTITIONS:
+        for number in range(10):
+            sent = await producer.send_and_wait(TRACKING_EVENTS, b"%d" % number, partition=partition)
+            offsets.setdefault(partition, sent.offset)
+    await producer.stop()
+    reader = LogReader(kafka)
+    try:
+        async with asyncio.timeout(60):
+            for turn in range(100):
+                partition, skip = turn % 2, turn % 10
+                first = offsets[partition] + skip
+                assert [part async for part in reader.read(partition, first, first)] == []
+                parts = [part async for part in reader.read(partition, first, offsets[partition] + 10)]
+                values = [int(record.value) for part in parts for record in part]
+                assert values == list(range(skip, 10))
+    finally:
+        await reader.stop()
