@@ -5,7 +5,7 @@ that whoever reads the log again decides the same.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -90,8 +90,3 @@ def decode_events(value: bytes) -> list[TrackingEvent]:
 def decode_event(line: bytes) -> TrackingEvent:
     """One line of a record. Raises msgspec.MsgspecError when it is not a tracking event."""
     return _decoder.decode(line)
-
-
-def event_fields() -> dict[str, Any]:
-    """The field names as they stand in the log, with their types: for documents and tests."""
-    return {field.encode_name: field.type for field in msgspec.structs.fields(TrackingEvent)}

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent
 def postgres_queries(owner: str) -> Any:
     """The queries of one owner as callables: `await queries.name(connection, parameter=…)`.
 
-    Their kind stands in their name (aiosql): plain returns rows, `^` one row or None, `$` one value,
-    `!` the number of rows changed.
+    Their kind stands in their name (aiosql): plain is an asynchronous generator of rows, `^` returns one row
+    or None, `$` one value, `!` the command's tag, such as `UPDATE 1`.
     """
     path = ROOT / "postgres" / "queries" / f"{owner}.sql"
     return aiosql.from_path(path, "asyncpg", mandatory_parameters=False)
