@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -53,13 +54,36 @@ async def control_api(stack: RunningStack) -> AsyncIterator[ControlApi]:
 
 
 async def running_campaign(
-    api: ControlApi, title: str, *, model: str = "EVENT", price: str = "0", budget: str | None = None
+    api: ControlApi,
+    stack: RunningStack,
+    title: str,
+    *,
+    model: str = "EVENT",
+    price: str = "0",
+    budget: str | None = None,
 ) -> Campaign:
-    """A campaign that runs from now on, of a name that no other test has."""
+    """A campaign that runs from now on, of a name that no other test has; billed by the door."""
     draft = await api.create(
         f"{title} {new_id()}", pricing(model, price), None if budget is None else Decimal(budget)
     )
-    return await api.activate(draft.id, startNow=True)
+    campaign = await api.activate(draft.id, startNow=True)
+    await until_served(stack, campaign.id)
+    return campaign
+
+
+async def until_served(stack: RunningStack, campaign_id: str) -> None:
+    """Waits until the door obeys an activation. It does so within a second of the API's answer, not with it:
+    what is sent in between is counted, and unbilled as the campaign's former status has it."""
+    url = f"{stack.ready.ingest}/v1/serve"
+    asked = {"params": {"campaigns": campaign_id}, "headers": {"X-Write-Key": stack.ready.write_key}}
+    async with aiohttp.ClientSession() as session:
+
+        async def is_served() -> bool:
+            async with session.get(url, **asked) as answer:
+                served: bool = (await answer.json())["campaigns"][campaign_id]["serve"]
+                return served
+
+        await eventually(is_served, 15, f"the door serves {campaign_id}")
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float, what: str) -> None:

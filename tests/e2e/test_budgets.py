@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from schemas.ids import new_id
+from tests.e2e.replays import until_served
 from tests.running import RunningStack
 
 EUR = "EUR"
@@ -23,6 +24,7 @@ class Client:
 
     def __init__(self, session: aiohttp.ClientSession, stack: RunningStack) -> None:
         self._session = session
+        self._stack = stack
         self._ready = stack.ready
 
     async def api(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -41,7 +43,7 @@ class Client:
         ends_in: timedelta = timedelta(days=1),
         **settings: Any,
     ) -> str:
-        """A campaign that runs from now on; its id."""
+        """A campaign that runs from now on, also at the door; its id."""
         now = datetime.now(UTC)
         body: dict[str, Any] = {
             "name": f"{model} {new_id()}",
@@ -60,6 +62,7 @@ class Client:
             body["budget"] = {"amount": budget, "currency": EUR}
         campaign = await self.api("POST", "/campaigns", body)
         await self.api("POST", f"/campaigns/{campaign['id']}/activate", {"startNow": True})
+        await until_served(self._stack, campaign["id"])
         return str(campaign["id"])
 
     async def send(self, campaign_id: str, *types: str, **fields: Any) -> list[dict[str, Any]]:
@@ -187,7 +190,7 @@ async def test_max_impressions_complete_a_campaign_and_what_is_beyond_costs_noth
 
 async def test_the_end_date_completes_a_campaign_and_late_clicks_stay_billable(stack: RunningStack) -> None:
     async with client(stack) as user:
-        campaign_id = await user.campaign("CPC", "1", "10.00", ends_in=timedelta(seconds=4))
+        campaign_id = await user.campaign("CPC", "1", "10.00", ends_in=timedelta(seconds=8))
         await user.eventually(campaign_id, "COMPLETED", "END_DATE")
         shown, clicked = await user.send(campaign_id, "IMPRESSION", "CLICK")
         assert (shown["status"], shown["reason"], shown["serve"]) == ("unbilled", "END_DATE", False)

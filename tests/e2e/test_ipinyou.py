@@ -32,10 +32,12 @@ MAPPING = (
 )
 
 
-async def make_campaigns(api: ControlApi, folder: Path, budgets: dict[str, str]) -> dict[str, str]:
+async def make_campaigns(
+    api: ControlApi, stack: RunningStack, folder: Path, budgets: dict[str, str]
+) -> dict[str, str]:
     """A campaign for each advertiser; their ids by advertiser, also as a file for `--campaign-map`."""
     campaigns = {
-        advertiser: (await running_campaign(api, advertiser, budget=budgets.get(advertiser))).id
+        advertiser: (await running_campaign(api, stack, advertiser, budget=budgets.get(advertiser))).id
         for advertiser in EXPECTED
     }
     (folder / "campaigns.json").write_bytes(msgspec.json.encode(campaigns))
@@ -73,7 +75,7 @@ async def test_every_impression_click_and_cent_of_the_file_arrives_and_a_second_
     file = data_file("ipinyou_impressions.csv.gz")
     promises = tmp_path / "promises"
     async with control_api(stack) as api:
-        campaigns = await make_campaigns(api, tmp_path, {})
+        campaigns = await make_campaigns(api, stack, tmp_path, {})
         replay = ("replay", file, *MAPPING, "--campaign-map", tmp_path / "campaigns.json")
         for _ in range(2):
             output = await flightline(*replay, "--promises", promises, stack=stack)
@@ -90,7 +92,7 @@ async def test_a_budget_pauses_at_90_percent_and_is_used_up_to_the_micro(
     file = data_file("ipinyou_impressions.csv.gz")
     promises = tmp_path / "promises"
     async with control_api(stack) as api:
-        campaigns = await make_campaigns(api, tmp_path, {"1458": "300.00"})
+        campaigns = await make_campaigns(api, stack, tmp_path, {"1458": "300.00"})
         small = campaigns["1458"]
         replay = asyncio.create_task(
             flightline(

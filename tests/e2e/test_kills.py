@@ -98,7 +98,7 @@ async def test_kills_of_aggregators_and_of_clickhouse_in_the_middle_of_a_replay_
     stack = two_aggregators
     promises = tmp_path / "promises"
     async with control_api(stack) as api, ledger(stack) as connection:
-        campaigns = await make_campaigns(api, tmp_path, {})
+        campaigns = await make_campaigns(api, stack, tmp_path, {})
         file = data_file("ipinyou_impressions.csv.gz")
         arguments = (*MAPPING, "--campaign-map", tmp_path / "campaigns.json", "--rate", str(RATE))
         replay = asyncio.create_task(

@@ -41,8 +41,8 @@ async def promises(own_stack: RunningStack, tmp_path_factory: pytest.TempPathFac
     rows.write_text("id,click\n" + "".join(f"{n},{n % 10}\n" for n in range(ROWS)))
     kept = folder / "promises"
     async with control_api(own_stack) as api:
-        small = await running_campaign(api, "small", budget="1.00")
-        other = await running_campaign(api, "other", model="CPM", price="2.5")
+        small = await running_campaign(api, own_stack, "small", budget="1.00")
+        other = await running_campaign(api, own_stack, "other", model="CPM", price="2.5")
 
         async def replay(*arguments: str) -> None:
             output = await flightline("replay", rows, *arguments, "--promises", kept, stack=own_stack)

@@ -22,7 +22,7 @@ async def test_an_access_log_is_stored_unbilled_with_its_times_and_the_broken_li
 ) -> None:
     file = data_file("apache_access.log.gz")
     async with control_api(stack) as api:
-        campaign = await running_campaign(api, "log", model="CPM", price="1")
+        campaign = await running_campaign(api, stack, "log", model="CPM", price="1")
         promises = tmp_path / "promises"
         output = await flightline(
             "replay", file, "--campaign", campaign.id, "--promises", promises, stack=stack
@@ -43,7 +43,7 @@ async def test_an_access_log_is_stored_unbilled_with_its_times_and_the_broken_li
 
 async def test_nested_rows_are_mapped_by_dotted_paths(stack: RunningStack, tmp_path: Path) -> None:
     async with control_api(stack) as api:
-        campaign = await running_campaign(api, "nested", model="CPA", price="2.5")
+        campaign = await running_campaign(api, stack, "nested", model="CPA", price="2.5")
         file = tmp_path / "orders.ndjson"
         rows = [
             {"kind": "conversion", "order": {"id": f"o-{n}", "total": 1990 + n}, "user": {"id": n}}
@@ -67,7 +67,7 @@ async def test_a_replay_that_is_killed_and_started_again_counts_every_row_once(
     file, promises = tmp_path / "rows.csv", tmp_path / "promises"
     file.write_text("n\n" + "".join(f"{n}\n" for n in range(ROWS)))
     async with control_api(stack) as api:
-        campaign = await running_campaign(api, "killed", model="CPM", price="1")
+        campaign = await running_campaign(api, stack, "killed", model="CPM", price="1")
         arguments = ("replay", file, "--campaign", campaign.id, "--promises", promises, "--batch", "100")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
