@@ -247,24 +247,19 @@ async def test_a_key_with_a_limit_is_told_when_to_come_back(door, account, publi
 
 
 @pytest.mark.parametrize("what", ["revoked key", "paused", "gate", "new campaign"])
-async def test_a_change_takes_effect_within_a_second(door, account, publisher, what):
+async def test_a_running_door_obeys_a_change(door, account, publisher, what):
+    """How soon: `tests/bench/obedience.py`."""
     if what == "revoked key":
         await publisher.put_key(account.key, version=2, revoked=True)
-        _, seconds = await eventually(
-            lambda: door.send(account.event(), account.key), lambda answer: answer[0] == 401
-        )
+        await eventually(lambda: door.send(account.event(), account.key), lambda answer: answer[0] == 401)
     elif what == "paused":
         await publisher.change(account.campaign, status=CampaignStatus.PAUSED)
         paused = {"serve": False, "reason": "PAUSED"}
-        _, seconds = await eventually(
-            lambda: serve(door, account.id, account.server_key), lambda seen: seen == paused
-        )
+        await eventually(lambda: serve(door, account.id, account.server_key), lambda seen: seen == paused)
     elif what == "gate":
         await publisher.gate(account.campaign, Threshold.BUDGET_90)
         closed = {"serve": False, "reason": "BUDGET_90"}
-        _, seconds = await eventually(
-            lambda: serve(door, account.id, account.server_key), lambda seen: seen == closed
-        )
+        await eventually(lambda: serve(door, account.id, account.server_key), lambda seen: seen == closed)
         _, answer = await door.send(account.event(), account.key)
         assert answer["results"][0] | {"eventId": None} == {
             "eventId": None, "status": "unbilled", "reason": "BUDGET_90", "serve": False,
@@ -272,11 +267,10 @@ async def test_a_change_takes_effect_within_a_second(door, account, publisher, w
     else:
         campaign = await publisher.campaign()
         event = {"campaignId": campaign.campaign_id, "type": "CLICK"}
-        (_, answer), seconds = await eventually(
+        (_, answer), _ = await eventually(
             lambda: door.send(event, account.key), lambda answer: statuses(answer[1])[0][0] != "retry"
         )
         assert statuses(answer) == [("accepted", None)]
-    assert seconds < 1.0
 
 
 async def test_an_older_version_that_comes_late_changes_nothing(door, account, publisher):
