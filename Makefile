@@ -8,14 +8,14 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml compose/kafka.sha256
+$(STAMP): requirements.lock pyproject.toml compose/kafka.sha256 compose/engines/kafka_cache.py
 	@$(PYTHON) -c 'import sys; sys.exit("Flightline needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@echo "==> 1/3 virtual environment ($(VENV))"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "==> 2/3 dependencies, pinned by hash (about 500 MB, one to three minutes)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --quiet -e .
-	@echo "==> 3/3 Kafka, pinned by version and checksum"
+	@echo "==> 3/3 Kafka, pinned by version and checksum; runs once, to start faster from then on"
 	@$(BIN)/python -m compose.kafka_jars
 	@touch $@
 

