@@ -37,14 +37,21 @@ class Output(msgspec.Struct, frozen=True):
 
 async def flightline(*arguments: str | Path, stack: RunningStack) -> Output:
     """Runs a command of `flightline` against the stack."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "compose.cli", *map(str, arguments), "--ready-file", str(stack.ready_file)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    process = await start(*arguments, stack=stack, output=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     return Output(process.returncode or 0, output.decode())
+
+
+async def start(
+    *arguments: str | Path, stack: RunningStack, output: int = asyncio.subprocess.DEVNULL
+) -> asyncio.subprocess.Process:
+    """Starts a command of `flightline`, to be killed by the test."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "compose.cli", *map(str, arguments), "--ready-file", str(stack.ready_file)),
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT if output == asyncio.subprocess.PIPE else output,
+    )
 
 
 @asynccontextmanager

@@ -1,7 +1,5 @@
 """Replays of other kinds of files, replays that are killed, and what the door refuses."""
 
-import asyncio
-import sys
 from pathlib import Path
 
 import msgspec
@@ -9,7 +7,7 @@ import pytest
 
 from compose.demo.control import ControlApi
 from schemas.ids import new_id
-from tests.e2e.replays import control_api, data_file, eventually, flightline, running_campaign
+from tests.e2e.replays import control_api, data_file, eventually, flightline, running_campaign, start
 from tests.running import RunningStack
 
 pytestmark = pytest.mark.timeout(180)
@@ -69,12 +67,7 @@ async def test_a_replay_that_is_killed_and_started_again_counts_every_row_once(
     async with control_api(stack) as api:
         campaign = await running_campaign(api, stack, "killed", model="CPM", price="1")
         arguments = ("replay", file, "--campaign", campaign.id, "--promises", promises, "--batch", "100")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "compose.cli", *map(str, arguments), "--ready-file", str(stack.ready_file)),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        process = await start(*arguments, stack=stack)
 
         async def is_half_way() -> bool:
             return promises.exists() and promises.stat().st_size > 0
