@@ -12,6 +12,8 @@ from chdb import session as chdb_session
 from compose.gateway.statements import (
     Insert,
     as_insert,
+    only_reads,
+    quote,
     reads_outside,
     set_statement,
     touches_server_files,
@@ -107,6 +109,8 @@ class Engine:
         session.query(set_statement(settings))
         if request.read_only:
             session.query("SET readonly = 2")
+            if insert is None:
+                _require_read(session, statement)
         if insert is None:
             return _query(session, with_our_query_ids(statement), request)
         if insert.reads_input:
@@ -128,11 +132,25 @@ def _refuse_foreign(statement: str, request: Request) -> None:
             "written over HTTP. (NOT_IMPLEMENTED)",
         )
     if request.read_only and reads_outside(statement):
-        raise QueryError(
-            _ACCESS_DENIED,
-            f"Code: {_ACCESS_DENIED}. DB::Exception: Not enough privileges: this user reads tables only. "
-            "(ACCESS_DENIED)",
-        )
+        raise _reads_only()
+
+
+def _require_read(session: Any, statement: str) -> None:
+    """`readonly` stops neither SYSTEM nor KILL, and chdb runs several statements in one text, so ClickHouse's
+    own parser says what this one is: it knows all its comments and quotes, and takes one statement only.
+    """
+    parsed = session.query(f"SELECT formatQuerySingleLine({quote(statement)})", "TSVRaw").bytes()
+    plain = bytes(parsed).decode(errors="replace")
+    if not only_reads(plain) or reads_outside(plain):
+        raise _reads_only()
+
+
+def _reads_only() -> QueryError:
+    return QueryError(
+        _ACCESS_DENIED,
+        f"Code: {_ACCESS_DENIED}. DB::Exception: Not enough privileges: this user reads tables only. "
+        "(ACCESS_DENIED)",
+    )
 
 
 def _text(request: Request) -> str:

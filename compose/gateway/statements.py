@@ -11,6 +11,7 @@ _KILL = re.compile(r"\s*KILL\s+QUERY\b", re.IGNORECASE)
 _QUERY_ID = re.compile(r"\bquery_id\b")
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.|'')*'|`[^`]*`|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _FILES = re.compile(r"\b(?:INTO\s+OUTFILE|FROM\s+INFILE)\b", re.IGNORECASE)
+_READS = re.compile(r"[\s(]*(?:SELECT|WITH|SHOW|DESCRIBE|DESC|EXPLAIN|EXISTS)\b", re.IGNORECASE)
 _SOURCES = re.compile(
     r"\b(?:file|fileCluster|url\w*|s3\w*|gcs|hdfs\w*|azureBlobStorage\w*|remote\w*|cluster\w*|mysql|postgresql|"
     r"mongodb|redis|sqlite|odbc|jdbc|executable|python|iceberg\w*|deltaLake\w*|hudi\w*|paimon\w*|filesystem|"
@@ -70,6 +71,11 @@ def reads_outside(query: str) -> bool:
     chdb runs as one user with all rights, so what ClickHouse decides by grants is decided here by name.
     """
     return _SOURCES.search(_QUOTED.sub(" ", query)) is not None
+
+
+def only_reads(query: str) -> bool:
+    """Whether a statement, as ClickHouse's own formatter writes it, begins as one that reads."""
+    return _READS.match(query) is not None
 
 
 def set_statement(settings: dict[str, str]) -> str:

@@ -355,6 +355,8 @@ async def test_the_dashboards_user_reads(client: AsyncClient, reader: AsyncClien
         "DROP TABLE events",
         "CREATE TABLE mine (a UInt8) ENGINE = Memory",
         "SET readonly = 0",
+        "SYSTEM STOP MERGES",
+        "KILL QUERY WHERE 1",
         "SELECT * FROM url('http://127.0.0.1:9/', 'CSV', 'a String')",
     ],
 )

@@ -178,10 +178,17 @@ async def test_the_dashboards_user_reads_tables_and_nothing_else(
         "SELECT * FROM file('/etc/hostname', 'LineAsString')",
         "SELECT 1 SETTINGS readonly = 0",
         "SET readonly = 0",
+        "SYSTEM STOP MERGES",
+        "KILL QUERY WHERE query_id = 'nobody'",
+        "CREATE TEMPORARY TABLE mine (a UInt8)",
+        "/* a comment */ SYSTEM START MERGES",
+        "DESCRIBE file('/etc/hostname', 'LineAsString')",
     ):
         answer = await _post(readers, {}, forbidden.encode())
         assert answer.status == 403, forbidden
     assert (await _post(readers, {"readonly": "0"}, b"DROP TABLE t")).status == 403
+    several = await _post(readers, {}, b"SELECT 1; SYSTEM STOP MERGES")
+    assert several.headers["X-ClickHouse-Exception-Code"] == "62", "as a server answers several statements"
     await reader.close()
 
 

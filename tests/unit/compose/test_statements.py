@@ -4,6 +4,7 @@ import pytest
 
 from compose.gateway.statements import (
     as_insert,
+    only_reads,
     quote,
     reads_outside,
     set_statement,
@@ -82,3 +83,17 @@ def test_words_in_literals_comments_and_names_are_no_table_functions(text: str) 
 @pytest.mark.parametrize("text", ["SELECT * FROM file('/etc/passwd')", "SELECT * FROM\nURL ('http://x')"])
 def test_table_functions_that_read_outside_are_seen(text: str) -> None:
     assert reads_outside(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT 1", "(SELECT 1) UNION ALL (SELECT 2)", "WITH 1 AS a SELECT a", "SHOW TABLES"]
+)
+def test_statements_that_read_are_told_by_how_they_begin(text: str) -> None:
+    assert only_reads(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["SYSTEM STOP MERGES", "KILL QUERY WHERE 1", "CREATE TEMPORARY TABLE t (a Int8)", "SELECTED"]
+)
+def test_all_other_statements_are_no_reads(text: str) -> None:
+    assert not only_reads(text)
