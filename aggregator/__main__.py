@@ -1,7 +1,10 @@
 """`python -m aggregator`: one worker of the consumer group."""
 
 import logging
+import socket
 import sys
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import faust
 import structlog
@@ -15,13 +18,38 @@ def main() -> None:
     """Runs until SIGTERM; exits with 1 when an agent fails, so that a supervisor starts it again."""
     try:
         settings = load()
+        _require_folder(settings.state)
+        _require_free(settings.metrics_bind)
     except SettingsError as error:
         sys.exit(f"aggregator: {error}")
     configure_logging(settings)
-    settings.state.mkdir(parents=True, exist_ok=True)
     aggregator = Aggregator(settings)
     worker = faust.Worker(aggregator.app, loglevel=settings.log_level, redirect_stdouts=False, quiet=True)
     worker.execute_from_commandline()
+
+
+def _require_folder(state: Path) -> None:
+    """Raises SettingsError where the seen ids could not be kept."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=state):
+            pass
+    except OSError as error:
+        raise SettingsError(f"FLIGHTLINE_STATE must be a folder to write to: {error}") from None
+
+
+def _require_free(bind: str) -> None:
+    """Raises SettingsError when the port of the metrics can't be had: Faust would tell it in 50 lines."""
+    host, _, port = bind.rpartition(":")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise SettingsError(f"FLIGHTLINE_METRICS_BIND cannot be bound: {error}") from None
 
 
 def configure_logging(settings: Settings) -> None:

@@ -11,7 +11,8 @@ class HealthServer:
     """A small HTTP server beside the worker. `ready` says whether the process has its partitions."""
 
     def __init__(self, bind: str, ready: Callable[[], bool]) -> None:
-        self._host, _, port = bind.rpartition(":")
+        host, _, port = bind.rpartition(":")
+        self._host = host.strip("[]")
         self._port = int(port)
         self._ready = ready
         self._runner: web.AppRunner | None = None

@@ -1,17 +1,26 @@
 """The aggregator's settings, read once from the environment."""
 
+import math
 import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
 from aggregator.domain.windows import AlertRules
 from aggregator.errors import SettingsError
 from aggregator.live_windows import LiveWindowSettings
+from schemas.addresses import BadAddress, host_and_port, http_url, kafka_servers, postgres_dsn
 
 _MIB = 1024 * 1024
+_DAY_SECONDS = 24 * 3600
+_ANY_PORT = "127.0.0.1:0"
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
+_Linger = Annotated[float, msgspec.Meta(ge=0.001, le=60)]
+_Minutes = Annotated[int, msgspec.Meta(ge=1, le=24 * 60)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,25 +32,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     state: Path
     owner: str
     """Names this process in the ledger; a new one at each start, so that each start has its own epoch."""
-    metrics_bind: str = "127.0.0.1:0"
+    metrics_bind: str = _ANY_PORT
     group: str = "flightline-aggregator"
     group_instance: str | None = None
     """A name that survives restarts, unique in the group: a member that comes back within the session's
     timeout gets its partitions again without a rebalance (Kafka's static membership)."""
-    bill_linger_seconds: float = 0.1
-    bill_max_bytes: int = 4 * _MIB
-    store_linger_seconds: float = 0.5
-    store_max_rows: int = 20_000
-    pending_max_rows: int = 400_000
-    verify_after_seconds: float = 60.0
-    seen_window_seconds: int = 24 * 3600
-    session_timeout_seconds: float = 6.0
-    postgres_connections: int = 10
-    alert_window_minutes: int = 60
-    alert_factor: float = 0.5
-    alert_minimum_impressions: int = 1_000
-    alert_cooldown_minutes: int = 60
-    log_level: str = "info"
+    bill_linger_seconds: _Linger = 0.1
+    bill_max_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 * _MIB)] = 4 * _MIB
+    store_linger_seconds: _Linger = 0.5
+    store_max_rows: _Count = 20_000
+    pending_max_rows: _Count = 400_000
+    verify_after_seconds: Annotated[float, msgspec.Meta(ge=0, le=_DAY_SECONDS)] = 60.0
+    seen_window_seconds: Annotated[int, msgspec.Meta(ge=1, le=365 * _DAY_SECONDS)] = _DAY_SECONDS
+    session_timeout_seconds: Annotated[float, msgspec.Meta(ge=1, le=300)] = 6.0
+    postgres_connections: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 10
+    alert_window_minutes: _Minutes = 60
+    alert_factor: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    alert_minimum_impressions: Annotated[int, msgspec.Meta(ge=0)] = 1_000
+    alert_cooldown_minutes: Annotated[int, msgspec.Meta(ge=0, le=30 * 24 * 60)] = 60
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def live_windows(self) -> LiveWindowSettings:
         """The part that live windows and their alerts are about."""
@@ -93,13 +102,32 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     for field, variable in _OPTIONAL.items():
         if environ.get(variable):
             values[field] = environ[variable]
+    if "log_level" in values:
+        values["log_level"] = str(values["log_level"]).lower()
     try:
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=_path)
+        return _checked(settings)
     except msgspec.ValidationError as error:
         raise SettingsError(_name_variable(str(error))) from None
+    except BadAddress as error:
+        raise SettingsError(str(error)) from None
+
+
+def _checked(settings: Settings) -> Settings:
+    """What types can't say: addresses, numbers that are none, settings that contradict each other."""
+    for field, value in msgspec.structs.asdict(settings).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingsError(f"{_OPTIONAL[field]} must be a finite number, not {value}")
     if settings.pending_max_rows < settings.store_max_rows:
         raise SettingsError("FLIGHTLINE_PENDING_MAX_ROWS must not be below FLIGHTLINE_STORE_MAX_ROWS")
-    return settings
+    if settings.metrics_bind != _ANY_PORT:
+        host_and_port(_OPTIONAL["metrics_bind"], settings.metrics_bind)
+    return msgspec.structs.replace(
+        settings,
+        kafka=kafka_servers(_REQUIRED["kafka"], settings.kafka),
+        postgres=postgres_dsn(_REQUIRED["postgres"], settings.postgres),
+        clickhouse=http_url(_REQUIRED["clickhouse"], settings.clickhouse),
+    )
 
 
 def _path(kind: type, value: object) -> object:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -21,10 +22,25 @@ def main() -> None:
     """Runs until SIGTERM or SIGINT; exits with one sentence when a setting is wrong."""
     try:
         settings = load(os.environ)
+        _require_free(settings)
     except SettingsError as error:
         sys.exit(f"control_api: {error}")
     _configure_logging()
     uvloop.run(_serve(settings))
+
+
+def _require_free(settings: Settings) -> None:
+    """Raises SettingsError when another program has the port; other replicas may (SO_REUSEPORT)."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise SettingsError(f"FLIGHTLINE_BIND cannot be bound: {error}.") from None
 
 
 async def _serve(settings: Settings) -> None:

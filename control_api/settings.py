@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import msgspec
 
 from control_api.errors import SettingsError
+from schemas.addresses import BadAddress, host_and_port, http_url, kafka_servers, postgres_dsn
 
 _MIN_SECRET_LENGTH = 32
-_MAX_PORT = 65_535
 _MIN_BODY_MS, _MAX_BODY_MS = 100, 600_000
 
 
@@ -27,22 +27,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(environ: Mapping[str, str]) -> Settings:
     """Raises SettingsError with one sentence that names the variable."""
-    host, port = _address(_required(environ, "FLIGHTLINE_BIND", "host:port to listen on"))
+    try:
+        return _read(environ)
+    except BadAddress as error:
+        raise SettingsError(str(error)) from None
+
+
+def _read(environ: Mapping[str, str]) -> Settings:
+    bind = _required(environ, "FLIGHTLINE_BIND", "host:port to listen on")
+    host, port = host_and_port("FLIGHTLINE_BIND", bind)
     secret = _required(environ, "FLIGHTLINE_JWT_SECRET", "the secret that tokens are signed with")
     if len(secret) < _MIN_SECRET_LENGTH:
         raise SettingsError(
             f"FLIGHTLINE_JWT_SECRET must have at least {_MIN_SECRET_LENGTH} characters, as HS256 asks for."
         )
+    kafka = _required(environ, "FLIGHTLINE_KAFKA", "host:port of Kafka's brokers, comma separated")
+    postgres = _required(environ, "FLIGHTLINE_POSTGRES", "the DSN of Postgres")
     return Settings(
-        kafka=_required(environ, "FLIGHTLINE_KAFKA", "host:port of Kafka's brokers, comma separated"),
-        postgres=_required(environ, "FLIGHTLINE_POSTGRES", "the DSN of Postgres"),
-        clickhouse=environ.get("FLIGHTLINE_CLICKHOUSE") or None,
-        ingest=environ.get("FLIGHTLINE_INGEST_URL") or None,
+        kafka=kafka_servers("FLIGHTLINE_KAFKA", kafka),
+        postgres=postgres_dsn("FLIGHTLINE_POSTGRES", postgres),
+        clickhouse=_url(environ, "FLIGHTLINE_CLICKHOUSE"),
+        ingest=_url(environ, "FLIGHTLINE_INGEST_URL"),
         host=host,
         port=port,
         jwt_secret=secret,
         body_seconds=_milliseconds(environ, "FLIGHTLINE_BODY_MS", 10_000) / 1000,
     )
+
+
+def _url(environ: Mapping[str, str], name: str) -> str | None:
+    value = environ.get(name, "").strip()
+    return http_url(name, value) if value else None
 
 
 def _required(environ: Mapping[str, str], name: str, meaning: str) -> str:
@@ -57,10 +72,3 @@ def _milliseconds(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or not _MIN_BODY_MS <= int(text) <= _MAX_BODY_MS:
         raise SettingsError(f"{name} must be a number from {_MIN_BODY_MS} to {_MAX_BODY_MS}, not {text!r}.")
     return int(text)
-
-
-def _address(bind: str) -> tuple[str, int]:
-    host, _, port = bind.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
-        raise SettingsError(f"FLIGHTLINE_BIND must be host:port, not {bind!r}.")
-    return host.strip("[]"), int(port)

@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import structlog
 import uvloop
@@ -28,10 +30,21 @@ def _configure_logging() -> None:
     )
 
 
+def _require_folder(state: Path) -> None:
+    """Raises SettingError where no snapshot could be kept: the door would start without one, unnoticed."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=state):
+            pass
+    except OSError as error:
+        raise SettingError(f"FLIGHTLINE_STATE must be a folder to write to: {error}.") from None
+
+
 def main() -> None:
     """Runs until told to stop. A setting that is wrong ends it with one sentence."""
     try:
         settings = load(os.environ)
+        _require_folder(settings.state)
         _configure_logging()
         uvloop.run(run(settings))
     except SettingError as error:

@@ -7,8 +7,7 @@ from pathlib import Path
 import msgspec
 
 from ingest.errors import SettingError
-
-_MAX_PORT = 65_535
+from schemas.addresses import BadAddress, host_and_port, kafka_servers
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +36,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`. Raises SettingError."""
-    host, port = _bind(environ)
+    try:
+        settings = _read(environ)
+    except BadAddress as error:
+        raise SettingError(str(error)) from None
+    if settings.linger_ms >= settings.deadline_ms:
+        raise SettingError(
+            "FLIGHTLINE_LINGER_MS must be below FLIGHTLINE_DEADLINE_MS: records would be late unsent."
+        )
+    return settings
+
+
+def _read(environ: Mapping[str, str]) -> Settings:
+    host, port = host_and_port("FLIGHTLINE_BIND", _required(environ, "BIND"))
     return Settings(
-        kafka=_required(environ, "KAFKA"),
+        kafka=kafka_servers("FLIGHTLINE_KAFKA", _required(environ, "KAFKA")),
         host=host,
         port=port,
         state=Path(_required(environ, "STATE")),
@@ -58,14 +69,6 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingError(f"FLIGHTLINE_{name} is not set.")
     return value
-
-
-def _bind(environ: Mapping[str, str]) -> tuple[str, int]:
-    text = _required(environ, "BIND")
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
-        raise SettingError(f"FLIGHTLINE_BIND must be host:port, not {text!r}.")
-    return host.strip("[]"), int(port)
 
 
 def _number(environ: Mapping[str, str], name: str, default: float, *, lowest: float, highest: float) -> float:

@@ -199,6 +199,20 @@ def test_an_address_that_cannot_be_listened_on_is_named(bind):
         load(ENVIRONMENT | {"FLIGHTLINE_BIND": bind})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FLIGHTLINE_KAFKA", "k"),
+        ("FLIGHTLINE_POSTGRES", "nowhere"),
+        ("FLIGHTLINE_CLICKHOUSE", "nowhere"),
+        ("FLIGHTLINE_INGEST_URL", "nowhere"),
+    ],
+)
+def test_an_address_that_is_none_is_named(name, value):
+    with pytest.raises(SettingsError, match=f"^{name} must "):
+        load(ENVIRONMENT | {name: value})
+
+
 def test_the_snapshot_says_what_a_door_needs():
     state = state_of(a_campaign(version=7))
     assert (state.version, state.budget, state.currency) == (7, 100_000_000, "EUR")
