@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from compose import maintenance
 from compose.demo.command import command as demo
@@ -84,7 +85,8 @@ def main() -> None:
     try:
         app()
     except ComposeError as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+        # What went wrong is not markup, though it may have brackets.
+        console.print("[red]error:[/red]", escape(str(error)), soft_wrap=True)
         sys.exit(1)
 
 

@@ -12,11 +12,12 @@ from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from compose import ready, target, topics
-from compose.addresses import Addresses
+from compose.addresses import KAFKA, Addresses, given
 from compose.engines import kafka, kafka_pins
 from compose.engines.clickhouse import responds
 from compose.errors import ComposeError
 from compose.layout import Ports, State, is_free
+from schemas.addresses import host_and_port
 from sql.migrate import MigrationError, migrations, pending
 
 _WITHIN_S = 15
@@ -35,6 +36,10 @@ class Finding(msgspec.Struct, frozen=True):
 async def examine(state: State, ports: Ports, environ: Mapping[str, str]) -> list[Finding]:
     """All findings, each check bounded; a check that fails unexpectedly is a finding, too."""
     findings = [_jars(), _disk(state.root)]
+    try:
+        given(environ)
+    except ComposeError as error:
+        return [*findings, Finding("settings", ok=False, detail=str(error), mend="correct the variable")]
     try:
         addresses = target.addresses(state, environ)
     except ComposeError as error:
@@ -60,7 +65,9 @@ async def _bounded(name: str, check: Callable[[], Awaitable[list[Finding]]]) -> 
         ComposeError,
         KafkaError,
         asyncpg.PostgresError,
+        asyncpg.InterfaceError,
         ClickHouseError,
+        ValueError,
         MigrationError,
     ) as error:
         detail = f"{type(error).__name__}: {error}"
@@ -96,15 +103,23 @@ def _ports(ports: Ports) -> list[Finding]:
 
 
 async def _kafka(addresses: Addresses) -> list[Finding]:
-    host, _, port = addresses.kafka.split(",")[0].rpartition(":")
-    if not await kafka.answers(host, int(port)):
-        raise ConnectionError(f"no broker answers on {host}:{port}")
+    servers = addresses.kafka.split(",")
+    answered = [server for server in servers if await _broker_answers(server)]
+    if not answered:
+        raise ConnectionError(f"no broker answers on {addresses.kafka}")
     missing = await topics.differences(addresses.kafka)
-    reached = Finding("Kafka", ok=True, detail=f"answers on {addresses.kafka}")
+    silent = [server for server in servers if server not in answered]
+    detail = f"answers on {','.join(answered)}" + (f", not on {','.join(silent)}" if silent else "")
+    reached = Finding("Kafka", ok=True, detail=detail)
     if missing:
         mend = "`flightline migrate` creates and corrects topics"
         return [reached, Finding("topics", ok=False, detail="; ".join(missing), mend=mend)]
     return [reached, Finding("topics", ok=True, detail="all there, as configured")]
+
+
+async def _broker_answers(server: str) -> bool:
+    host, port = host_and_port(KAFKA, server)
+    return await kafka.answers(host, port)
 
 
 async def _postgres(addresses: Addresses) -> list[Finding]:

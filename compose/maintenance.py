@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from compose import bootstrap, target
 from compose.doctor import examine
@@ -29,9 +30,9 @@ def doctor(
     findings = asyncio.run(examine(State(state.resolve()), ports, os.environ))
     for finding in findings:
         mark = "[green]ok    [/green]" if finding.ok else "[red]broken[/red]"
-        console.print(f"{mark} {finding.what:<18} {finding.detail}", soft_wrap=True)
+        console.print(f"{mark} {finding.what:<18} {escape(finding.detail)}", soft_wrap=True)
         if finding.mend:
-            console.print(f"       {'':<18} → {finding.mend}", soft_wrap=True)
+            console.print(f"       {'':<18} → {escape(finding.mend)}", soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

@@ -5,26 +5,23 @@ from collections.abc import Mapping
 import msgspec
 
 from compose import ready
-from compose.addresses import Addresses
+from compose.addresses import CLICKHOUSE, KAFKA, POSTGRES, Addresses, given
 from compose.layout import State
 
-VARIABLES = {
-    "kafka": "FLIGHTLINE_KAFKA",
-    "postgres": "FLIGHTLINE_POSTGRES",
-    "clickhouse": "FLIGHTLINE_CLICKHOUSE",
-}
+VARIABLES = {"kafka": KAFKA, "postgres": POSTGRES, "clickhouse": CLICKHOUSE}
 
 
 def addresses(state: State, environ: Mapping[str, str]) -> Addresses:
     """Each engine's address from the environment, else from the stack that runs on the state.
 
-    Raises ComposeError when one is in neither.
+    Raises ComposeError when one is in neither, or is none.
     """
-    given = {name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)}
-    embedded = {f"embedded_{name}": name not in given for name in VARIABLES}
-    if len(given) < len(VARIABLES):
+    elsewhere = given(environ)
+    found = {name: elsewhere[variable] for name, variable in VARIABLES.items() if variable in elsewhere}
+    embedded = {f"embedded_{name}": name not in found for name in VARIABLES}
+    if len(found) < len(VARIABLES):
         running = ready.read(state)
-        given = {name: getattr(running, name) for name in VARIABLES} | given
+        found = {name: getattr(running, name) for name in VARIABLES} | found
     return msgspec.convert(
-        {**given, **embedded, "clickhouse_dashboards": given["clickhouse"]}, type=Addresses
+        {**found, **embedded, "clickhouse_dashboards": found["clickhouse"]}, type=Addresses
     )

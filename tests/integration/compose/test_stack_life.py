@@ -11,12 +11,14 @@ from pathlib import Path
 import asyncpg
 import clickhouse_connect
 import psutil
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from compose.doctor import examine
 from compose.errors import ComposeError
-from compose.layout import HOST
+from compose.layout import HOST, Ports, State
 from compose.topics import ensure_topics
 from tests.running import ReadyFile, RunningStack, free_port_base, running_stack, until
 
@@ -237,3 +239,49 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(engines: RunningStack, f
         check=False,
     )
     assert well.returncode == 0, well.stdout
+
+
+@pytest.mark.parametrize("kafka", ["nowhere", "nowhere:port", "http://nowhere:1"])
+def test_an_address_that_is_none_is_told_by_every_command(folder: Path, kafka: str) -> None:
+    for name in ("doctor", "up", "migrate"):
+        refused = subprocess.run(
+            [sys.executable, "-m", "compose.cli", name, "--state", str(folder)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "FLIGHTLINE_KAFKA": kafka},
+        )
+        assert refused.returncode == 1
+        assert "FLIGHTLINE_KAFKA must be host:port" in refused.stdout + refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+async def test_doctor_finds_the_broker_that_answers_and_what_does_not(
+    engines: RunningStack, folder: Path
+) -> None:
+    silent = f"{HOST}:{free_port_base()}"
+    elsewhere = {
+        "FLIGHTLINE_KAFKA": f"{silent},{engines.ready.kafka}",
+        "FLIGHTLINE_POSTGRES": f"postgresql://nobody@{engines.ready.kafka}/x",
+        "FLIGHTLINE_CLICKHOUSE": f"http://{silent}/x",
+    }
+    found = {each.what: each for each in await examine(State(folder), Ports(), elsewhere)}
+    assert found["Kafka"].ok
+    assert f"not on {silent}" in found["Kafka"].detail
+    for engine in ("Postgres", "ClickHouse"):
+        assert not found[engine].ok
+        assert f"FLIGHTLINE_{engine.upper()}" in found[engine].mend
+
+
+def test_an_error_with_brackets_is_told_as_it_is(folder: Path) -> None:
+    named = folder / "[/red]"
+    refused = subprocess.run(
+        [sys.executable, "-m", "compose.cli", "token", "--state", str(named)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert f"no stack runs on {named}" in refused.stderr
