@@ -16,6 +16,7 @@ from compose.replay.running import DEFAULT_STATE, read_ready
 from compose.replay.sender import Options, Stopped
 from compose.replay.source import Format, Source
 from compose.replay.tally import show
+from schemas.addresses import BadAddress, http_url
 from schemas.reasons import EventType
 
 _BATCH = 500
@@ -119,7 +120,7 @@ def command(  # noqa: PLR0917  options of a command line, given by name
         event_id=event_id,
         now=now,
     )
-    plan = build_plan(what, source.sha256, source.format)
+    plan = build_plan(what, source.sha256, source.format, source.header)
     options = Options(
         on_closed=on_closed,
         rate=rate,
@@ -152,6 +153,9 @@ def _address(url: str | None, key: str | None, ready_file: Path | None, state: P
     if url is not None:
         if key is None:
             raise InvalidOption("--url needs the --key that the door knows.")
-        return url, key
+        try:
+            return http_url("--url", url), key
+        except BadAddress as error:
+            raise InvalidOption(str(error)) from None
     ready = read_ready(ready_file, state)
     return ready.ingest, key or ready.server_key

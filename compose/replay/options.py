@@ -27,8 +27,13 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True):
     now: bool = False
 
 
-def build_plan(options: PlanOptions, file_sha256: str, file_format: Format) -> Plan:
-    """The plan for a file. InvalidOption says which option is wrong, and how it is written."""
+def build_plan(
+    options: PlanOptions, file_sha256: str, file_format: Format, header: Sequence[str] | None = None
+) -> Plan:
+    """The plan for a file, whose columns are `header` where that is known before its rows.
+
+    InvalidOption says which option is wrong, and how it is written.
+    """
     columns: dict[str, Column] = {}
     if file_format is Format.LOG:
         columns |= {field: Column(name) for field, name in access_log.COLUMNS.items()}
@@ -37,6 +42,11 @@ def build_plan(options: PlanOptions, file_sha256: str, file_format: Format) -> P
         columns["eventId"] = Column(options.event_id)
     if options.now:
         columns.pop(TIME_FIELD, None)
+    also = tuple(map(parse_condition, options.also))
+    if header is not None:
+        _require_columns(
+            [*(column.name for column in columns.values()), *(each.column for each in also)], header
+        )
     table = {**_read_table(options.campaign_map), **dict(map(_pair, _pairs(options.campaigns)))}
     single = _single(options.campaigns)
     if "campaignId" in columns:
@@ -51,10 +61,19 @@ def build_plan(options: PlanOptions, file_sha256: str, file_format: Format) -> P
         type=options.type,
         columns=columns,
         constants=dict(map(parse_constant, options.constants)),
-        also=tuple(map(parse_condition, options.also)),
+        also=also,
         campaign=single,
         campaigns=table,
     )
+
+
+def _require_columns(names: Sequence[str], header: Sequence[str]) -> None:
+    """A column that is not there would be read as empty: events without a cost, clicks never sent."""
+    for name in names:
+        if name not in header:
+            raise InvalidOption(f"the file has no column {name!r}; it has {', '.join(header)[:500]}.")
+        if header.count(name) > 1:
+            raise InvalidOption(f"the file has several columns {name!r}.")
 
 
 def _pairs(campaigns: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import msgspec
 
 from compose.replay.door import Result
+from compose.replay.errors import InvalidOption
 from compose.replay.plan import OutgoingEvent
 from schemas.reasons import EventType
 
@@ -27,10 +28,16 @@ _encoder = msgspec.json.Encoder()
 
 class PromisesFile:
     """Appends; each call is flushed, so that what was answered is kept when the replay is killed. A killed
-    writer may leave a last line that is cut off: it is ended, so the next line stands alone."""
+    writer may leave a last line that is cut off: it is ended, so the next line stands alone.
+
+    InvalidOption when the file can't be written.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = path.open("ab+")
+        try:
+            self._file: BinaryIO = path.open("ab+")
+        except OSError as error:
+            raise InvalidOption(f"--promises {path}: {error.strerror}.") from error
         if self._file.tell():
             self._file.seek(-1, 2)
             if self._file.read(1) != b"\n":

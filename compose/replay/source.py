@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -17,6 +18,10 @@ from compose.replay import access_log
 from compose.replay.errors import BadRow, UnreadableFile
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")
+"""Control characters: another compression, a spreadsheet. Its bytes would be sent as rows and counted."""
+
 _LONGEST_LINE = 1024 * 1024
 """The door takes events up to 16 KiB; a longer line than this is no row of anything."""
 
@@ -60,6 +65,19 @@ class Source:
         """How many bytes of the file (as it lies on the disk) have been read."""
         return self._raw.tell()
 
+    @property
+    def header(self) -> list[str] | None:
+        """The names of a CSV's columns; None in other formats, whose rows have their own."""
+        if self.format is not Format.CSV:
+            return None
+        text = _text(self._content())
+        try:
+            return next(csv.reader(text), [])
+        except (EOFError, OSError, zlib.error, csv.Error) as error:
+            raise UnreadableFile(f"{self.path} is cut off or damaged: {error}.") from error
+        finally:
+            text.detach()
+
     def close(self) -> None:
         self._raw.close()
 
@@ -89,14 +107,17 @@ class Source:
 
     def _detect(self) -> Format:
         try:
-            first = self._content().readline(_LONGEST_LINE).decode(errors="replace").strip("\ufeff\r\n ")
+            first = self._content().readline(_LONGEST_LINE).removeprefix(_BYTE_ORDER_MARK)
         except (EOFError, OSError, zlib.error) as error:
             raise UnreadableFile(f"{self.path} is cut off or damaged: {error}.") from error
-        if not first:
+        line = first.decode(errors="replace").strip("\r\n ")
+        if not line:
             raise UnreadableFile(f"{self.path} is empty or begins with an empty line.")
-        if first.startswith("{"):
+        if _NO_TEXT.search(line):
+            raise UnreadableFile(f"{self.path} is not a text file, nor one that gzip has made.")
+        if line.startswith("{"):
             return Format.NDJSON
-        return Format.LOG if access_log.looks_like(first) else Format.CSV
+        return Format.LOG if access_log.looks_like(line) else Format.CSV
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -107,13 +128,22 @@ def _sha256(file: BinaryIO) -> str:
 
 
 def _lines(content: BinaryIO) -> Iterator[bytes]:
+    """All lines, without a byte order mark; of one that is too long, its beginning."""
+    mark = _BYTE_ORDER_MARK
     while line := content.readline(_LONGEST_LINE):
-        yield line
+        yield line.removeprefix(mark)
+        mark = b""
+        while not line.endswith(b"\n") and (line := content.readline(_LONGEST_LINE)):
+            pass
+
+
+def _text(content: BinaryIO) -> io.TextIOWrapper:
+    # Bytes that are not UTF-8 become surrogates, which no JSON can carry: such a row is refused later, alone.
+    return io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _csv_rows(content: BinaryIO) -> Iterator[Row]:
-    # Bytes that are not UTF-8 become surrogates, which no JSON can carry: such a row is refused later, alone.
-    text = io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    text = _text(content)
     reader = csv.reader(text)
     header = next(reader, [])
     number = 0

@@ -140,3 +140,19 @@ def test_an_access_log_brings_its_mapping_and_now_leaves_out_its_times() -> None
     assert (
         "occurredAt" not in build_plan(PlanOptions(campaigns=[CAMPAIGN], now=True), "aa", Format.LOG).columns
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (PlanOptions(campaigns=[CAMPAIGN], maps=["cost=paypriec/1000"]), "no column 'paypriec'"),
+        (PlanOptions(campaigns=[CAMPAIGN], also=["CLICK:clik=1"]), "no column 'clik'"),
+        (PlanOptions(campaigns=[CAMPAIGN], event_id="id"), "no column 'id'"),
+        (PlanOptions(campaigns=[CAMPAIGN], maps=["visitorId=twice"]), "several columns 'twice'"),
+    ],
+)
+def test_a_column_that_the_file_has_not_is_told_before_anything_is_sent(
+    options: PlanOptions, named: str
+) -> None:
+    with pytest.raises(InvalidOption, match=named):
+        build_plan(options, "aa", Format.CSV, ["payprice", "click", "twice", "twice"])

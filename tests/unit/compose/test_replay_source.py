@@ -84,3 +84,37 @@ def test_the_rows_can_be_read_twice_and_the_position_moves(tmp_path: Path) -> No
     source = Source(write(tmp_path, b"a\n1\n2\n", zipped=True))
     assert len(list(source.rows())) == len(list(source.rows())) == 2
     assert source.position == source.size
+
+
+def test_a_byte_order_mark_costs_no_row(tmp_path: Path) -> None:
+    for content in (b'{"a": "1"}\r\n{"a": "2"}\r\n', b"a\r\n1\r\n2\r\n"):
+        source = Source(write(tmp_path, b"\xef\xbb\xbf" + content))
+        assert [row.columns for row in source.rows()] == [{"a": "1"}, {"a": "2"}]
+    plain, marked = (
+        next(iter(Source(write(tmp_path, mark + LOG_LINE.encode())).rows())).columns
+        for mark in (b"", b"\xef\xbb\xbf")
+    )
+    assert plain is not None
+    assert marked is not None
+    assert (marked["path"], marked["time"]) == (plain["path"], plain["time"])
+
+
+def test_a_line_of_any_length_is_one_row(tmp_path: Path) -> None:
+    content = b'{"a": "' + b"x" * 3_000_000 + b'"}\n{"a": "1"}\n'
+    long, last = Source(write(tmp_path, content)).rows()
+    assert (long.columns, long.line) == (None, 1)
+    assert (last.columns, last.line) == ({"a": "1"}, 2)
+
+
+@pytest.mark.parametrize("content", [b"BZh91AY&SY\x01\x02", b"PK\x03\x04", b"\x28\xb5\x2f\xfd\x04a\n"])
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(UnreadableFile, match="not a text file"):
+        Source(write(tmp_path, content))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_columns_of_a_csv_are_known_before_its_rows(tmp_path: Path, zipped: bool) -> None:
+    source = Source(write(tmp_path, b'\xef\xbb\xbfa,"b\nc"\n1,2\n', zipped=zipped))
+    assert source.header == ["a", "b\nc"]
+    assert [row.columns for row in source.rows()] == [{"a": "1", "b\nc": "2"}]
+    assert Source(write(tmp_path, b'{"a": 1}')).header is None
