@@ -58,6 +58,13 @@ def check_key(request: KeyRequest, now: datetime) -> Iterator[FieldError]:
         yield FieldError("/expiresAt", "must be in the future")
 
 
+def as_browsers_send(origin: str) -> str:
+    """The Origin that a browser's page there sends: in lower case, without the scheme's own port."""
+    lower = origin.lower()
+    scheme = lower.partition(":")[0]
+    return lower.removesuffix(":443" if scheme == "https" else ":80")
+
+
 def snapshot_of(key: StoredKey) -> AccessKey:
     """What the doors know of a key."""
     return AccessKey(

@@ -5,7 +5,15 @@ from datetime import datetime
 
 import msgspec
 
-from control_api.domain.keys import HINT_LENGTH, PREFIXES, KeyRequest, StoredKey, check_key, snapshot_of
+from control_api.domain.keys import (
+    HINT_LENGTH,
+    PREFIXES,
+    KeyRequest,
+    StoredKey,
+    as_browsers_send,
+    check_key,
+    snapshot_of,
+)
 from control_api.errors import InvalidRequest, NotFound, Unauthorized
 from control_api.handlers.actor import Actor
 from control_api.handlers.ports import Store, Unit
@@ -72,7 +80,7 @@ def stored_key(clear: str, asked: KeyRequest, actor: Actor, now: datetime) -> St
         hint=clear[:HINT_LENGTH],
         kind=KeyKind(asked.kind),
         scopes=asked.scopes,
-        allowed_origins=asked.allowed_origins,
+        allowed_origins=tuple(dict.fromkeys(map(as_browsers_send, asked.allowed_origins))),
         events_per_second=asked.events_per_second,
         burst=asked.burst,
         created_by=actor.user_id,

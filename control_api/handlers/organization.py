@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from control_api.domain.campaign import ShortText
 from control_api.domain.content_rules import is_time_zone
@@ -18,12 +20,16 @@ from schemas.money import CURRENCY_DECIMALS, InvalidMoney, Money, budget_micros
 class OrganizationRequest(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
-    """The body of a PUT: the whole that an admin may change."""
+    """The body of a PUT: the whole that an admin may change, as GET shows it. The rest of that is ignored."""
 
     name: ShortText
     time_zone: ShortText = "UTC"
     default_currency: ShortText = "EUR"
     limits: dict[str, Limits] = {}
+    id: Any = UNSET
+    version: Any = UNSET
+    created_at: Any = UNSET
+    updated_at: Any = UNSET
 
 
 async def get(store: Store, actor: Actor) -> Organization:

@@ -11,6 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from control_api import metrics
 from control_api.errors import Unavailable
 
+_PROMETHEUS = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
+"""Litestar adds the charset."""
+
 
 @get("/health", include_in_schema=False)
 async def health() -> dict[str, str]:
@@ -27,7 +30,7 @@ async def ready(state: State) -> Response[dict[str, Any]]:
     return Response(body, status_code=HTTP_200_OK if works else HTTP_503_SERVICE_UNAVAILABLE)
 
 
-@get("/metrics", include_in_schema=False, media_type=CONTENT_TYPE_LATEST)
+@get("/metrics", include_in_schema=False, media_type=_PROMETHEUS)
 async def prometheus(state: State) -> bytes:
     """All metrics of the process, for Prometheus."""
     await _postgres_answers(state)

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from control_api.bootstrap import bootstrap, mint_admin_token
 from control_api.routes.problems import ALL
@@ -356,6 +357,25 @@ async def test_keys_are_shown_once_and_revoked_at_the_doors(api: ControlApi) -> 
     wider = {"name": "x", "kind": "publishable", "scopes": ["events:cost"]}
     assert (await api.call("POST", "/api-keys", wider)).status == 422
     assert await api.records(access_keys.TOPIC, hash_key(api.made.write_key))
+
+
+async def test_an_organization_goes_back_as_it_was_read(api: ControlApi) -> None:
+    found = await api.call("GET", "/organization")
+    again = await api.call("PUT", "/organization", found.body, headers={"If-Match": found.headers["ETag"]})
+    assert again.status == 200, again
+    kept = {"id", "name", "timeZone", "defaultCurrency", "limits", "createdAt"}
+    assert {name: again.body[name] for name in kept} == {name: found.body[name] for name in kept}
+
+
+async def test_origins_of_a_key_are_kept_as_browsers_send_them(api: ControlApi) -> None:
+    asked = ["https://Shop.Example:443", "https://shop.example", "http://localhost:3000", "http://a:80"]
+    made = await api.call("POST", "/api-keys", {"name": "k", "kind": "publishable", "allowedOrigins": asked})
+    assert made.status == 201, made
+    assert made.body["allowedOrigins"] == ["https://shop.example", "http://localhost:3000", "http://a"]
+
+
+async def test_prometheus_is_told_one_content_type(api: ControlApi) -> None:
+    assert (await api.page("/metrics")).headers["Content-Type"] == CONTENT_TYPE_LATEST
 
 
 async def test_limits_and_approval_of_an_organization(api: ControlApi) -> None:
