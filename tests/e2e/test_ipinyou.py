@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from compose.demo.control import ControlApi, Metrics
-from tests.e2e.replays import control_api, data_file, eventually, flightline, running_campaign
+from tests.e2e.replays import Output, control_api, data_file, eventually, flightline, running_campaign
 from tests.running import RunningStack
 
 pytestmark = pytest.mark.timeout(240)
@@ -26,6 +26,7 @@ EXPECTED = {
     "2261": (1979, 42, Decimal("175.791")),
     "2997": (1153, 277, Decimal("80.108")),
 }
+_ATTEMPTS = 3
 MAPPING = (
     *("--map", "campaignId=advertiser", "--map", "cost=payprice/1000", "--map", "visitorId=userid"),
     *("--also", "CLICK:click=1"),
@@ -90,26 +91,24 @@ async def test_a_budget_pauses_at_90_percent_and_is_used_up_to_the_micro(
     stack: RunningStack, tmp_path: Path
 ) -> None:
     file = data_file("ipinyou_impressions.csv.gz")
-    promises = tmp_path / "promises"
     async with control_api(stack) as api:
-        campaigns = await make_campaigns(api, stack, tmp_path, {"1458": "300.00"})
-        small = campaigns["1458"]
-        replay = asyncio.create_task(
-            flightline(
-                *("replay", file, *MAPPING, "--campaign-map", tmp_path / "campaigns.json"),
-                *("--rate", "3000", "--on-closed", "wait", "--promises", promises),
-                stack=stack,
+        for attempt in range(_ATTEMPTS):
+            promises = tmp_path / f"promises-{attempt}"
+            campaigns = await make_campaigns(api, stack, tmp_path, {"1458": "300.00"})
+            small = campaigns["1458"]
+            replay = asyncio.create_task(
+                flightline(
+                    *("replay", file, *MAPPING, "--campaign-map", tmp_path / "campaigns.json"),
+                    *("--rate", "3000", "--on-closed", "wait", "--promises", promises),
+                    stack=stack,
+                )
             )
-        )
-
-        async def is_paused() -> bool:
-            assert not replay.done(), replay.result().text
-            return (await api.get(small)).status == "PAUSED"
-
-        await eventually(is_paused, 60, "the campaign is paused at 90 %")
-        paused = await api.get(small)
-        assert paused.status_reason == "BUDGET_90"
-        assert Decimal(270) <= (await api.metrics(small)).cost.amount < Decimal(300)
+            if await is_paused_in_time(api, small, replay):
+                break
+            await replay
+        else:
+            pytest.fail(f"never paused between 90 and 100 % in {_ATTEMPTS} attempts")
+        assert (await api.get(small)).status_reason == "BUDGET_90"
         await api.activate(small, acknowledgeBudget=True)
         output = await replay
         assert output.code == 0, output.text
@@ -120,3 +119,20 @@ async def test_a_budget_pauses_at_90_percent_and_is_used_up_to_the_micro(
         expected = {**EXPECTED, "1458": (*EXPECTED["1458"][:2], Decimal(300))}
         assert await figures_of(api, campaigns) == expected
         assert await stored_figures(stack, campaigns) == expected
+
+
+async def is_paused_in_time(api: ControlApi, campaign_id: str, replay: "asyncio.Task[Output]") -> bool:
+    """Whether the campaign was paused before its last 10 % were promised, too.
+
+    At this rate these are gone 0.75 s after the crossing, and what is promised is billed: a machine that
+    stalls for longer has done nothing wrong, and shows it again.
+    """
+
+    async def is_closed() -> bool:
+        assert not replay.done(), replay.result().text
+        return (await api.get(campaign_id)).status != "ACTIVE"
+
+    await eventually(is_closed, 60, "the campaign is paused at 90 %")
+    billed = (await api.metrics(campaign_id)).cost.amount
+    assert Decimal(270) <= billed <= Decimal(300)
+    return billed < Decimal(300) and (await api.get(campaign_id)).status == "PAUSED"

@@ -27,8 +27,12 @@ _MUTATE = "SETTINGS mutations_sync = 2"
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[RunningStack]:
-    """A stack that no other test sees: its books are going to be cooked."""
-    with scratch() as path, running_stack(path / "state") as running:
+    """A stack that no other test sees: its books are going to be cooked.
+
+    Blocks are verified soon after they are stored: the aggregator must not mend what a test has altered.
+    """
+    soon = {"FLIGHTLINE_VERIFY_AFTER_SECONDS": "1"}
+    with scratch() as path, running_stack(path / "state", env=soon) as running:
         yield running
 
 
@@ -58,7 +62,25 @@ async def promises(own_stack: RunningStack, tmp_path_factory: pytest.TempPathFac
         await replay("--campaign", small.id, "--event-id", "id", "--type", "BOUNCE")
         await replay("--campaign", other.id, "--also", "CLICK:click=1")
         await replay("--campaign", other.id, "--also", "CLICK:click=1")
+    await all_verified(own_stack)
     return kept
+
+
+async def all_verified(stack: RunningStack) -> None:
+    """Waits until all that is billed is stored and verified: from then on the aggregator lets it be."""
+    left = """
+        SELECT (SELECT count(*) FROM ledger.blocks WHERE verified_at IS NULL)
+             + (SELECT count(*) FROM ledger.partitions WHERE blocked_offset < next_offset)
+    """
+    connection = await asyncpg.connect(stack.ready.postgres)
+    try:
+
+        async def is_verified() -> bool:
+            return (await connection.fetchval(left)) == 0
+
+        await eventually(is_verified, 60, "all blocks are verified")
+    finally:
+        await connection.close()
 
 
 async def reconcile(stack: RunningStack, *promises: Path, timeout_s: float = 30) -> Outcome:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -61,7 +62,8 @@ async def account(door: Door, publisher: Publisher) -> Account:
     campaign = await publisher.campaign()
     key = await publisher.key()
     server_key = await publisher.key(Scope.WRITE, Scope.COST, Scope.BACKFILL, kind=KeyKind.SERVER)
-    await eventually(lambda: serve(door, campaign.campaign_id, server_key), lambda it: it == {"serve": True})
+    for one in (key, server_key):
+        await eventually(partial(serve, door, campaign.campaign_id, one), lambda it: it == {"serve": True})
     return Account(campaign, key, server_key)
 
 
