@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -50,13 +51,20 @@ def migrate(state: StateOption = DEFAULT_STATE) -> None:
 
 
 def token(state: StateOption = DEFAULT_STATE) -> None:
-    """Print an admin's access token for the stack that runs on this state."""
+    """Print an admin's access token for the stack that runs on this state.
+
+    With services that run elsewhere: set their FLIGHTLINE_JWT_SECRET, and the addresses of all engines.
+    """
     folder = State(state.resolve())
+    kept = load_or_make(folder.secrets)
+    theirs = os.environ.get("FLIGHTLINE_JWT_SECRET", "")
+    if theirs and not folder.ready.exists():
+        kept = msgspec.structs.replace(kept, jwt_secret=theirs)
     settings = Settings(
         state=folder,
         ports=Ports(),
         addresses=target.addresses(folder, os.environ),
-        secrets=load_or_make(folder.secrets),
+        secrets=kept,
         ingest=1,
         aggregators=1,
     )

@@ -175,19 +175,30 @@ async def test_a_new_owner_ends_the_inserts_of_older_ones(
         return asyncio.create_task(client.query(slow, settings={"query_id": query_id(block)}))
 
     rows = block_rows(partition, 1, 1)
-    old = running(a_block(partition, 1, rows, epoch=9))
-    current = running(a_block(partition, 1, rows, epoch=10))
-    others = running(a_block(partition + 1, 1, rows, epoch=9))
-    await asyncio.wait([old, current, others], timeout=0.5)
+    blocks = [
+        a_block(partition, 1, rows, epoch=9),
+        a_block(partition, 1, rows, epoch=10),
+        a_block(partition + 1, 1, rows, epoch=9),
+    ]
+    old, current, others = map(running, blocks)
+    await under_way(client, [query_id(block) for block in blocks])
 
     await store.raise_fence(partition, 10, "new owner")
     with pytest.raises(DatabaseError, match="QUERY_WAS_CANCELLED"):
-        await asyncio.wait_for(old, 10)
+        await asyncio.wait_for(old, DEADLINE_S)
     assert not current.done()
     assert not others.done()
     await store.raise_fence(partition, 11, "test")
     await store.raise_fence(partition + 1, 11, "test")
     await asyncio.wait_for(asyncio.gather(current, others, return_exceptions=True), 10)
+
+
+async def under_way(client: AsyncClient, ids: list[str]) -> None:
+    """Waits until all of these queries run; the embedded engine keeps a client's query id as log_comment."""
+    running = "SELECT count() FROM system.processes WHERE Settings['log_comment'] IN {ids:Array(String)}"
+    async with asyncio.timeout(DEADLINE_S):
+        while (await client.query(running, {"ids": ids})).first_row[0] < len(ids):
+            await asyncio.sleep(0.02)
 
 
 async def test_missing_rows_are_seen_and_mended(store: EventStore, partition: int) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -20,6 +21,7 @@ from compose.doctor import examine
 from compose.errors import ComposeError
 from compose.layout import HOST, Ports, State
 from compose.topics import ensure_topics
+from control_api.auth.tokens import Tokens
 from tests.running import ReadyFile, RunningStack, free_port_base, running_stack, until
 
 ENGINES = ("kafka", "postgres", "clickhouse")
@@ -285,3 +287,25 @@ def test_an_error_with_brackets_is_told_as_it_is(folder: Path) -> None:
     )
     assert refused.returncode == 1
     assert f"no stack runs on {named}" in refused.stderr
+
+
+async def test_a_token_for_services_that_run_elsewhere_is_signed_with_their_secret(
+    engines: RunningStack, folder: Path
+) -> None:
+    secret = "a secret of services that run elsewhere"
+    elsewhere = {
+        "FLIGHTLINE_KAFKA": engines.ready.kafka,
+        "FLIGHTLINE_POSTGRES": await engines.fresh_postgres(),
+        "FLIGHTLINE_CLICKHOUSE": await engines.fresh_clickhouse(),
+        "FLIGHTLINE_JWT_SECRET": secret,
+    }
+    made = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "compose.cli", "token", "--state", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, **elsewhere},
+    )
+    assert Tokens(secret).verify(made.stdout.strip(), datetime.now(UTC)).roles == ("admin",)
