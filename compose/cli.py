@@ -13,7 +13,7 @@ from rich.markup import escape
 from compose import maintenance
 from compose.demo.command import command as demo
 from compose.errors import ComposeError
-from compose.layout import MAX_AGGREGATORS, Ports
+from compose.layout import MAX_AGGREGATORS, Ports, require_folder
 from compose.log import configure
 from compose.maintenance import DEFAULT_STATE, StateOption
 from compose.reconcile.command import command as reconcile
@@ -56,6 +56,7 @@ def up(
     FLIGHTLINE_KAFKA, FLIGHTLINE_POSTGRES or FLIGHTLINE_CLICKHOUSE in the environment: that engine is used
     where it is instead of an embedded one.
     """
+    require_folder(state)
     options = Options(
         state=state,
         ready_file=ready_file,

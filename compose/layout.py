@@ -3,6 +3,7 @@
 import importlib.util
 import socket
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import msgspec
 
@@ -40,6 +41,16 @@ class State(msgspec.Struct, frozen=True):
     def data(self, name: str) -> Path:
         """The folder of one engine or service."""
         return self.root / name
+
+
+def require_folder(root: Path) -> None:
+    """Makes the folder of a stack's state; ComposeError when it can't be written to."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise ComposeError(f"--state {root} must be a folder to write to: {error.strerror}.") from error
 
 
 class Ports(msgspec.Struct, frozen=True):

@@ -24,7 +24,9 @@ DEFAULT_STATE = Path(".flightline")
 
 def doctor(
     state: StateOption = DEFAULT_STATE,
-    port_base: Annotated[int | None, typer.Option(help="As for `up`: which ports to look at.")] = None,
+    port_base: Annotated[
+        int | None, typer.Option(min=1024, max=65000, help="As for `up`: which ports to look at.")
+    ] = None,
 ) -> None:
     """Say what can be reached, what is missing and how to mend it; exit code 1 when something is broken."""
     ports = Ports() if port_base is None else Ports.from_base(port_base)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from compose.demo.demo import DemoOptions, run
-from compose.layout import Ports
+from compose.layout import Ports, require_folder
 
 _STATE = Path(".flightline") / "demo"
 
@@ -24,5 +24,6 @@ def command(
 
     Exit code 1 when what is billed is not the budget to the micro, or an event was not counted exactly once.
     """
+    require_folder(state)
     ports = Ports() if port_base is None else Ports.from_base(port_base)
     asyncio.run(run(DemoOptions(state=state, ports=ports, once=once), Console(highlight=False)))

@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 import psutil  # type: ignore[import-untyped]  # it has no annotations
 import pytest
+from typer.testing import CliRunner
 
-from compose.errors import PortTakenError, StateInUseError
+from compose.cli import app
+from compose.errors import ComposeError, PortTakenError, StateInUseError
 from compose.layout import HOST, Ports, State, require_free
 from compose.process import end_leftovers
 from compose.secrets import load_or_make
@@ -57,3 +59,16 @@ def test_a_leftover_is_ended_only_when_it_is_still_the_same_process() -> None:
         assert not psutil.pid_exists(sleeper.pid)
     finally:
         sleeper.kill()
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_a_state_that_is_no_folder_is_told(tmp_path: Path, command: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    ended = CliRunner().invoke(app, [command, "--state", str(file)])
+    assert isinstance(ended.exception, ComposeError)
+    assert str(ended.exception) == f"--state {file} must be a folder to write to: File exists."
+
+
+def test_ports_that_there_are_not_are_told() -> None:
+    assert CliRunner().invoke(app, ["doctor", "--port-base", "99999"]).exit_code == 2
