@@ -123,6 +123,18 @@ def free_port_base() -> int:
     raise AssertionError(f"no {_PORTS} free ports in a row on {HOST}")
 
 
+def free_port() -> int:
+    """A port for one process, below those of stacks.
+
+    Not one that the kernel chooses: until the process listens, it could give that to any client's connection.
+    """
+    for _ in range(200):
+        port = random.randrange(20_000, 22_000)  # noqa: S311 - no secret
+        if is_free(port):
+            return port
+    raise AssertionError(f"no free port on {HOST}")
+
+
 @contextmanager
 def running_stack(
     state: Path, *arguments: str, port_base: int | None = None, env: dict[str, str] | None = None

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from schemas import budget_gates
 from schemas.budget_gates import BudgetGate, Coordinates
 from schemas.ids import new_id
 from schemas.reasons import Threshold
+from tests.running import free_port
 
 SECRET = "integration-secret-integration-secret"
 DAY = timedelta(days=1)
@@ -260,12 +260,6 @@ async def eventually(look: Callable[[], Awaitable[T]], within: float) -> T:
             return found
         assert time.monotonic() < deadline, f"not within {within} s"
         await asyncio.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from schemas.events import TrackingEvent, decode_events
 from schemas.ids import new_id
 from schemas.reasons import CampaignStatus, PricingModel, Scope, Threshold
 from schemas.topics import TRACKING_EVENTS
+from tests.running import free_port as free_port  # noqa: PLC0414 - tests of the door take it from here
 
 DAY_MS = 86_400_000
 LONG_AGO = "01890000-0000-7000-8000-000000000000"
@@ -35,12 +35,6 @@ T = TypeVar("T")
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Door:
@@ -82,7 +76,7 @@ class Door:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15)
+        return self.process.wait(30)
 
 
 def _start(environment: dict[str, str], output: Path) -> "subprocess.Popen[bytes]":
@@ -110,9 +104,9 @@ async def running_door(
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as http:
         door = Door(process, f"http://127.0.0.1:{port}", http)
         try:
-            await eventually(lambda: door.status("/health"), lambda code: code == 200, within=15)
+            await eventually(lambda: door.status("/health"), lambda code: code == 200, within=60)
             if ready:
-                await eventually(lambda: door.status("/ready"), lambda code: code == 200, within=15)
+                await eventually(lambda: door.status("/ready"), lambda code: code == 200, within=60)
             yield door
         finally:
             if process.poll() is None:
@@ -121,7 +115,7 @@ async def running_door(
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T]], holds: Callable[[T], bool], within: float = 5.0
+    look: Callable[[], Awaitable[T]], holds: Callable[[T], bool], within: float = 20.0
 ) -> tuple[T, float]:
     """Looks until it holds; gives what was seen, and after how many seconds."""
     started = time.monotonic()
