@@ -1,5 +1,6 @@
 """The pixel's parameters as an event."""
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,6 +13,9 @@ from schemas.reasons import Rejected
 _NOT_FIELDS = frozenset({"key", "_", "cb"})
 """The key, and what trackers add so that no cache answers."""
 _MAX_PARAMETERS = 64
+_TIMES = frozenset({"occurredAt", "sentAt"})
+_LOST_PLUS = re.compile(r" (\d\d:\d\d)$")
+"""The plus of an offset that was not escaped: in a query it stands for a space."""
 
 
 def event_of(query: str) -> Decoded:
@@ -28,6 +32,8 @@ def event_of(query: str) -> Decoded:
             return Refused(Rejected.MALFORMED, f"{name[:80]} is given twice")
         fields[name] = value
     _put_money(fields)
+    for name in _TIMES & fields.keys():
+        fields[name] = _LOST_PLUS.sub(r"+\1", fields[name])
     if "data" in fields:
         fields["data"] = msgspec.Raw(fields["data"].encode())
     return decode_one(msgspec.json.encode(fields))
