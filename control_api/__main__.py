@@ -14,11 +14,13 @@ from granian.server.embed import Server
 
 from control_api.app import create_app
 from control_api.errors import SettingsError
+from control_api.life import Life
 from control_api.settings import Settings, load
 
 
 def main() -> None:
-    """Runs until SIGTERM or SIGINT; exits with one sentence when a setting is wrong."""
+    """Runs until SIGTERM or SIGINT, then ends within 10 s, whatever is away; exits with one sentence when a
+    setting is wrong."""
     try:
         settings = load(os.environ)
     except SettingsError as error:
@@ -28,8 +30,9 @@ def main() -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    life = Life()
     server = Server(
-        create_app(settings),
+        create_app(settings, life),
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,
@@ -43,7 +46,9 @@ async def _serve(settings: Settings) -> None:
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    life.stopping = True
     if not serving.done():
+        await asyncio.wait({serving}, timeout=settings.drain_seconds)
         server.stop()  # type: ignore[no-untyped-call]
     stopping.cancel()
     await serving
