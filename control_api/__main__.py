@@ -17,6 +17,9 @@ from control_api.errors import SettingsError
 from control_api.life import Life
 from control_api.settings import Settings, load
 
+_ANSWER_SECONDS = 3.0
+_END_SECONDS = 4.5
+
 
 def main() -> None:
     """Runs until SIGTERM or SIGINT, then ends within 10 s, whatever is away; exits with one sentence when a
@@ -51,7 +54,13 @@ async def _serve(settings: Settings) -> None:
         await asyncio.wait({serving}, timeout=settings.drain_seconds)
         server.stop()  # type: ignore[no-untyped-call]
     stopping.cancel()
-    await serving
+    # What is under way is answered first; what hangs on an engine by then is answered with 503.
+    await asyncio.wait({serving}, timeout=_ANSWER_SECONDS)
+    life.give_up()
+    # A client that is still sending its body does not keep the process.
+    await asyncio.wait({serving}, timeout=_END_SECONDS)
+    if serving.done():
+        serving.result()
 
 
 def _configure_logging() -> None:

@@ -43,7 +43,6 @@ log = structlog.get_logger(__name__)
 VERSION = "1.0.0"
 _MAX_BODY_BYTES = 1 << 20
 _RESTART_SECONDS = 1.0
-_ANSWER_SECONDS = 3.0
 _PUBLISH_SECONDS = 1.5
 _END_SECONDS = 1.0
 _PUBLISHING = Deadlines(connect=5.0, send=5.0)
@@ -56,6 +55,7 @@ def create_app(settings: Settings, life: Life) -> Edge:
     kafka = Publisher(
         settings.kafka, client_id="control_api", deadlines=_PUBLISHING, on_outcome=metrics.count_published
     )
+    life.give_up = database.close
     services = Services(store=database, clock=utc_now, tokens=Tokens(settings.jwt_secret))
 
     @contextlib.asynccontextmanager
@@ -79,8 +79,7 @@ def create_app(settings: Settings, life: Life) -> Edge:
         try:
             yield
         finally:
-            # What was accepted is answered, and what was committed is published, if that can be done soon.
-            await life.until_idle(_ANSWER_SECONDS)
+            # All requests are answered. What they have committed is published, if that can be done soon.
             relay.finish()
             await asyncio.wait({tasks["outbox"]}, timeout=_PUBLISH_SECONDS)
             # Before the relay's lock is given up: whoever has it next must not be overtaken.
@@ -88,7 +87,7 @@ def create_app(settings: Settings, life: Life) -> Edge:
             for task in tasks.values():
                 task.cancel()
             await asyncio.wait(tasks.values(), timeout=_END_SECONDS)
-            await database.close()
+            database.close()
 
     app = Litestar(
         route_handlers=[
@@ -108,7 +107,7 @@ def create_app(settings: Settings, life: Life) -> Edge:
         request_max_body_size=_MAX_BODY_BYTES,
         logging_config=None,
     )
-    return Edge(app, life)
+    return Edge(app)
 
 
 def _api() -> Router:

@@ -10,7 +10,6 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from control_api import metrics
-from control_api.life import Life
 from schemas.ids import new_id
 
 log = structlog.get_logger(__name__)
@@ -33,9 +32,8 @@ class Edge:
     X-Request-ID is taken from the request, or made; it is in the answer, in the log, in domain events.
     """
 
-    def __init__(self, app: ASGIApp, life: Life) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._life = life
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes everything on; adds to HTTP answers."""
@@ -55,7 +53,7 @@ class Edge:
                 message["headers"] = [*message["headers"], *own]
             await send(message)
 
-        with self._life.request(), structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._app(scope, receive, send_on)
             _count(scope, status, time.perf_counter() - began)
 

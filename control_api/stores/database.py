@@ -80,8 +80,8 @@ class Database:
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
-    async def close(self) -> None:
-        """Ends all connections, at once."""
+    def close(self) -> None:
+        """Ends all connections at once, for good: every call raises Unavailable from now on."""
         if self._pool is not None:
             self._pool.terminate()
 

@@ -95,9 +95,24 @@ class ControlApi:
 
     def stop(self) -> int:
         """Asks it to end; returns its exit code."""
+        self.terminate()
+        return self.wait(20)
+
+    def terminate(self) -> None:
+        """Asks it to end."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(20)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code, when it ends within so long; TimeoutExpired when it does not."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
 
     async def close(self) -> None:
         """Ends everything."""
