@@ -20,11 +20,11 @@ from aggregator.ledger import Ledger
 from aggregator.live_windows import add_live_windows
 from aggregator.log_reader import LogReader
 from aggregator.postgres import RETRYABLE, connect_pool
-from aggregator.publisher import Publisher
 from aggregator.retry import tries
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
 from sql.outbox import RELAY_SESSION, OutboxRelay
+from sql.publisher import Publisher
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class Aggregator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._publisher = Publisher(settings.kafka)
+        self._publisher = Publisher(settings.kafka, client_id="aggregator")
         self.app = build_app(settings, self)
         add_live_windows(self.app, settings.live_windows(), self._publisher.publish, clock_ms)
         self._tasks: list[asyncio.Task[None]] = []

@@ -24,13 +24,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aggregator.domain.windows import MINUTE_MS, AlertRules
 from aggregator.health import HealthServer
 from aggregator.live_windows import LiveWindowSettings, add_live_windows
-from aggregator.publisher import Publisher
 from aggregator.sought_consumer import SoughtApp
 from compose.topics import ensure_topics
 from schemas import campaign_activity, domain_events
 from schemas.campaign_activity import Activity, BatchActivity
 from schemas.domain_events import DomainEvent, DomainEventType
 from schemas.ids import new_id
+from sql.publisher import Publisher
 from tests.running import RunningStack, free_port_base, running_stack, until
 
 _WITHIN_S = 60
@@ -70,7 +70,7 @@ def worker(settings: WorkerSettings) -> None:
     live = LiveWindowSettings(
         rules=AlertRules(window_minutes=15, minimum_impressions=100), take_seconds=0.2, refresh_seconds=0.2
     )
-    publisher = Publisher(settings.kafka)
+    publisher = Publisher(settings.kafka, client_id="live-windows")
     health = HealthServer(settings.metrics, lambda: True)
     add_live_windows(app, live, publisher.publish, lambda: settings.now)
 
