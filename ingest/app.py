@@ -16,12 +16,16 @@ from ingest.campaign_feed import CampaignFeed
 from ingest.domain.bots import is_bot
 from ingest.domain.judge import Judge
 from ingest.domain.knowledge import Knowledge
+from ingest.drain import Drain, adopt_orphans
+from ingest.durable_sink import DurableSink
 from ingest.errors import SettingError
 from ingest.kafka_sink import KafkaSink
 from ingest.routes import Routes
 from ingest.settings import Settings
 from ingest.slow_bodies import BodyReader
 from ingest.snapshot import SnapshotFile
+from ingest.spool import Spool
+from ingest.spool_slots import claim
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +64,15 @@ async def run(settings: Settings) -> None:
     snapshot = SnapshotFile(settings.state, knowledge)
     from_snapshot = snapshot.load()
     feed = CampaignFeed(settings.kafka, knowledge)
-    sink = _sink(settings)
+    kafka = KafkaSink(settings.kafka, deadline_seconds=settings.deadline_ms / 1000)
+    spool = _spool(settings)
+    await spool.open()
+    sink = DurableSink(
+        kafka,
+        spool,
+        linger_seconds=settings.linger_ms / 1000,
+        max_pending_bytes=settings.max_pending_mb * _MEGABYTE,
+    )
     body_reader = BodyReader(settings.body_ms / 1000)
     routes = Routes(
         knowledge=knowledge,
@@ -71,7 +83,15 @@ async def run(settings: Settings) -> None:
         body_reader=body_reader,
     )
     server = _server(routes, settings)
-    parts = (feed.run(), sink.run(), snapshot.keep(feed), body_reader.run())
+    parts = (
+        feed.run(),
+        kafka.run(),
+        spool.run(),
+        Drain(spool, kafka).run(),
+        adopt_orphans(settings.state, kafka),
+        snapshot.keep(feed),
+        body_reader.run(),
+    )
     background = [asyncio.get_running_loop().create_task(part) for part in parts]
     failures: list[BaseException] = []
     for task in background:
@@ -80,6 +100,8 @@ async def run(settings: Settings) -> None:
     await _serve_until_told(server, routes, settings.deadline_ms / 1000)
     await sink.close()
     await _cancel(background)
+    await spool.close()
+    await kafka.close()
     if feed.complete:
         with suppress(OSError):
             snapshot.save()
@@ -94,12 +116,11 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _sink(settings: Settings) -> KafkaSink:
-    return KafkaSink(
-        settings.kafka,
-        linger_seconds=settings.linger_ms / 1000,
-        deadline_seconds=settings.deadline_ms / 1000,
-        max_pending_bytes=settings.max_pending_mb * _MEGABYTE,
+def _spool(settings: Settings) -> Spool:
+    return Spool(
+        partial(claim, settings.state),
+        max_bytes=settings.spool_mb * _MEGABYTE,
+        commit_seconds=settings.deadline_ms / 1000,
     )
 
 

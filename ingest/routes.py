@@ -72,6 +72,13 @@ class Exchange(bodies.Body, Protocol):
 class Sink(Protocol):
     """Where events are made durable."""
 
+    @property
+    def trouble(self) -> str:
+        """What keeps it from its usual way; empty when nothing does."""
+
+    def require_room(self) -> None:
+        """Raises NotDurable when it is clear beforehand that nothing can be stored."""
+
     async def store(self, events: Sequence[TrackingEvent]) -> None:
         """Returns when all are durable; raises NotDurable when not all are known to be."""
 
@@ -211,7 +218,7 @@ class Routes:
             try:
                 await self._sink.store(judgement.stamped)
             except NotDurable as error:
-                raise unavailable(str(error)) from None
+                raise unavailable(str(error), error.retry_after) from None
             metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
         self._count(judgement, key, now)
         return judgement
@@ -265,7 +272,9 @@ class Routes:
     async def _ready(self, _scope: Scope, _: Exchange) -> Answer:
         if self._draining or not self._readiness.ready:
             raise unavailable("the door is stopping, or has not read its campaigns and keys yet")
-        return answers.json_answer({"status": "ready"})
+        trouble = self._sink.trouble
+        content = {"status": "degraded", "detail": trouble} if trouble else {"status": "ready"}
+        return answers.json_answer(content)
 
     async def _metrics(self, _scope: Scope, _: Exchange) -> Answer:
         return Answer(HTTPStatus.OK, [("content-type", CONTENT_TYPE_LATEST)], generate_latest())
