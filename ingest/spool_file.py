@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from ingest import metrics
 from ingest.errors import SpoolCorrupt
 from sql.load import sqlite_queries
 
@@ -132,6 +133,7 @@ class SpoolFile:
         _sync_folder(self._path.parent)
 
     def _put_aside(self, record_id: int) -> None:
+        metrics.SPOOL_CORRUPT.inc()
         log.error("spool.record_damaged", file=str(self._path), record=record_id)
 
         def move() -> None:
