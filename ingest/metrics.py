@@ -32,6 +32,10 @@ RECORDS = Counter(
 PENDING_BYTES = Gauge(
     "flightline_ingest_pending_bytes", "Bytes of events that wait for Kafka or the spool: not promised yet."
 )
+LOAD_BYTES = Gauge(
+    "flightline_ingest_load_bytes",
+    "Bytes of requests that have not been answered, 16 KiB each at least: bounded by a setting.",
+)
 CIRCUIT_OPEN = Gauge(
     "flightline_ingest_circuit_open", "1 while events go to the spool because Kafka did not confirm."
 )

@@ -89,6 +89,9 @@ def test_a_limit_is_each_keys_own():
     with pytest.raises(Refusal) as over:
         one.spend(limited, 1)
     assert (over.value.problem.status, over.value.headers) == (429, [("retry-after", "1")])
+    with pytest.raises(Refusal):
+        one.require_allowance(limited)
+    one.require_allowance(key())
     one.spend(key(), 1_000_000)
     raised = msgspec.structs.replace(limited, limits=KeyLimits(events_per_second=100))
     one.spend(raised, 100)
