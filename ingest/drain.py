@@ -15,7 +15,7 @@ from ingest.spool_slots import Slot
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE_BYTES = 512 * 1024
+_AT_ONCE_BYTES = 1024 * 1024
 _PAUSE_SECONDS = 0.05
 _PAUSE_WHILE_UNREADABLE_SECONDS = 1.0
 _LOOK_FOR_ORPHANS_SECONDS = 2.0

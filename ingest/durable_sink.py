@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ingest import metrics
 from ingest.domain.circuit import State
@@ -88,14 +88,19 @@ class DurableSink:
         )
 
     def _append(self, events: Sequence[TrackingEvent]) -> set[_Ticket]:
-        by_partition: dict[int, list[TrackingEvent]] = {}
-        for event in events:
-            by_partition.setdefault(self._partition(event), []).append(event)
         return {
             self._add(partition, lines, count)
-            for partition, group in by_partition.items()
+            for partition, group in self._by_partition(events).items()
             for lines, count in encode_chunks(group)
         }
+
+    def _by_partition(self, events: Sequence[TrackingEvent]) -> Mapping[int, Sequence[TrackingEvent]]:
+        if len(events) == 1:
+            return {self._partition(events[0]): events}
+        groups: dict[int, list[TrackingEvent]] = {}
+        for event in events:
+            groups.setdefault(self._partition(event), []).append(event)
+        return groups
 
     def _partition(self, event: TrackingEvent) -> int:
         partitions = self._kafka.partitions

@@ -26,8 +26,6 @@ _Result = TypeVar("_Result")
 
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PRIMARY_CODE = 0xFF
-_ROWS_AT_ONCE = 200
-"""Of a read: at most 50 MB, since a record has 256 KiB."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -74,19 +72,9 @@ class SpoolFile:
 
     def oldest(self, after: int, max_bytes: int) -> list[Record]:
         """The next records above the id, up to about so many bytes, at least one if there is any."""
-        rows = _checked(
-            lambda: list(self._queries.oldest(self._connection, after=after, limit=_ROWS_AT_ONCE))
-        )
-        records: list[Record] = []
-        size = 0
-        for record_id, events, check_sum, lines in rows:
-            if zlib.crc32(lines) != check_sum:
-                self._put_aside(record_id)
-                continue
-            if records and size + len(lines) > max_bytes:
-                break
-            size += len(lines)
-            records.append(Record(record_id, events, lines))
+        records, damaged = _checked(lambda: self._read(after, max_bytes))
+        for record_id in damaged:
+            self._put_aside(record_id)
         return records
 
     def delete_up_to(self, record_id: int) -> None:
@@ -131,6 +119,20 @@ class SpoolFile:
             raise SpoolCorrupt(str(fault))
         # So that the name of a new file outlives a power cut as well.
         _sync_folder(self._path.parent)
+
+    def _read(self, after: int, max_bytes: int) -> tuple[list[Record], list[int]]:
+        records: list[Record] = []
+        damaged: list[int] = []
+        size = 0
+        for record_id, events, check_sum, lines in self._queries.oldest(self._connection, after=after):
+            if zlib.crc32(lines) != check_sum:
+                damaged.append(record_id)
+                continue
+            if records and size + len(lines) > max_bytes:
+                break
+            size += len(lines)
+            records.append(Record(record_id, events, lines))
+        return records, damaged
 
     def _put_aside(self, record_id: int) -> None:
         metrics.SPOOL_CORRUPT.inc()

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS damaged (
 INSERT INTO records (spooled_at, events, check_sum, lines) VALUES (:spooled_at, :events, :check_sum, :lines);
 
 -- name: oldest
-SELECT id, events, check_sum, lines FROM records WHERE id > :after ORDER BY id LIMIT :limit;
+SELECT id, events, check_sum, lines FROM records WHERE id > :after ORDER BY id;
 
 -- name: delete_up_to!
 DELETE FROM records WHERE id <= :id;
