@@ -18,6 +18,7 @@ from schemas.door_problems import BAD_KEY, MISSING_SCOPE, ORIGIN_NOT_ALLOWED, TO
 from schemas.reasons import Scope
 
 _MAX_KEY = 256
+_DEBT_SECONDS = 1.0
 _COUNTRY_LETTERS = 2
 _NO_COUNTRY = "XX"
 
@@ -70,9 +71,12 @@ class Access:
         return found
 
     def require_allowance(self, key: AccessKey) -> None:
-        """That the key may send one event now; asked before a body is read. Raises Refusal with 429."""
+        """That the key is not deep in debt; asked before a body is read. Raises Refusal with 429.
+
+        Otherwise the body is read: only then it is known how long to wait for so many events.
+        """
         bucket = self._bucket(key)
-        if bucket is not None and (wait := bucket.wait(1, time.monotonic())) > 0:
+        if bucket is not None and (wait := bucket.wait(1, time.monotonic())) > _DEBT_SECONDS:
             raise _over_limit(bucket, wait)
 
     def spend(self, key: AccessKey, events: int) -> None:

@@ -2,12 +2,18 @@
 
 import os
 import resource
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.running import RunningStack, until
+
+_MOUNT, _UMOUNT = shutil.which("mount"), shutil.which("umount")
 
 
 @contextmanager
@@ -41,3 +47,20 @@ def full_disk(pid: int, bytes_a_file: int) -> Iterator[None]:
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A file system of its own at the folder, of a size such as `2m`. Skips where none may be mounted."""
+    if _MOUNT is None or _UMOUNT is None:
+        pytest.skip("there is no mount command here")
+    mounted = subprocess.run(
+        [_MOUNT, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        # Lazily: whatever still holds a file of it must not keep it mounted.
+        subprocess.run([_UMOUNT, "-l", str(folder)], check=True)

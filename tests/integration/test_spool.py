@@ -13,7 +13,7 @@ import pytest_asyncio
 from schemas.campaign_state import CampaignState
 from schemas.ids import partition_of
 from schemas.reasons import CampaignStatus
-from tests.integration.broken import broker, frozen, full_disk
+from tests.integration.broken import broker, frozen, full_disk, small_disk
 from tests.integration.door import (
     Door,
     Line,
@@ -230,6 +230,26 @@ async def test_a_full_disk_refuses_new_events_until_there_is_room(
                 lambda: sender.send(door, "room again"), lambda answer: answer[0] == 202, within=30
             )
         await drained(door)
+    assert {line.event.event_id for line in await log_of(kafka, sender)} >= set(sender.promised)
+
+
+async def test_a_disk_without_a_byte_left_refuses_new_events_and_loses_none(
+    engines: RunningStack, kafka: str, tmp_path: Path, sender: Sender
+) -> None:
+    with small_disk(tmp_path, "2m"):
+        async with running_door(kafka, tmp_path) as door:
+            await sender.known(door)
+            with frozen(broker(engines)):
+                await spool_fills(door, sender)
+                batches = 0
+                while (answer := await sender.send(door, *batch_ids(batches), url=LONG_URL))[0] == 202:
+                    batches += 1
+                    assert batches < 40, "2 MiB are full long before"
+                assert answer[:2] == (503, "5")
+                assert await door.status("/health") == 200
+            await drained(door)
+            await sender.known(door)
+            assert door.stop() == 0
     assert {line.event.event_id for line in await log_of(kafka, sender)} >= set(sender.promised)
 
 

@@ -89,12 +89,22 @@ def test_a_limit_is_each_keys_own():
     with pytest.raises(Refusal) as over:
         one.spend(limited, 1)
     assert (over.value.problem.status, over.value.headers) == (429, [("retry-after", "1")])
-    with pytest.raises(Refusal):
-        one.require_allowance(limited)
-    one.require_allowance(key())
     one.spend(key(), 1_000_000)
     raised = msgspec.structs.replace(limited, limits=KeyLimits(events_per_second=100))
     one.spend(raised, 100)
+
+
+def test_a_key_that_is_deep_in_debt_is_refused_before_its_events_are_known():
+    one = access()
+    limited = msgspec.structs.replace(key(), limits=KeyLimits(events_per_second=1))
+    one.require_allowance(limited)
+    one.spend(limited, 1)
+    one.require_allowance(limited)
+    other = msgspec.structs.replace(limited, key_hash="in debt")
+    one.spend(other, 500)
+    with pytest.raises(Refusal) as refused:
+        one.require_allowance(other)
+    assert refused.value.headers == [("retry-after", "500")]
 
 
 def sender(sent_key: AccessKey | None = None, client: str = "192.0.2.1:555", **headers: str) -> Any:
