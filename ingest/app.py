@@ -33,7 +33,8 @@ from ingest.spool_slots import claim
 log = structlog.get_logger(__name__)
 
 _MEGABYTE = 1024 * 1024
-_SPARE_SECONDS = 1.0
+_COMMIT_SECONDS = 4.0
+"""For the spool's disk: after Kafka's deadline, and still before clients give up (10 s)."""
 _LOOK_SECONDS = 0.01
 _HEAD_MS = 10_000
 """For a request's head to be sent, and for a kept connection to be silent."""
@@ -130,7 +131,7 @@ def _spool(settings: Settings) -> Spool:
     return Spool(
         partial(claim, settings.state),
         max_bytes=settings.spool_mb * _MEGABYTE,
-        commit_seconds=settings.deadline_ms / 1000,
+        commit_seconds=_COMMIT_SECONDS,
     )
 
 
@@ -205,8 +206,7 @@ async def _serve_until_told(server: Server, routes: Routes, settings: Settings) 
         log.info("door.leaving", grace_ms=settings.grace_ms)
         await asyncio.wait((serving,), timeout=settings.grace_ms / 1000)
         routes.drain()
-        # The deadline of Kafka, and as much again for the spool.
-        ends = time.monotonic() + 2 * settings.deadline_ms / 1000 + _SPARE_SECONDS
+        ends = time.monotonic() + settings.deadline_ms / 1000 + _COMMIT_SECONDS
         while routes.in_flight and time.monotonic() < ends:
             await asyncio.sleep(_LOOK_SECONDS)
         await asyncio.sleep(_LAST_BYTES_SECONDS)

@@ -84,7 +84,7 @@ class DurableSink:
         metrics.SPOOL_EVENTS.set_function(lambda: spool.held.events)
         metrics.SPOOL_USABLE.set_function(lambda: not spool.refusal)
         metrics.SPOOL_OLDEST_SECONDS.set_function(
-            lambda: time.time() - spool.held.oldest_at / 1000 if spool.held.oldest_at else 0.0
+            lambda: max(0.0, time.time() - spool.held.oldest_at / 1000) if spool.held.oldest_at else 0.0
         )
 
     def _append(self, events: Sequence[TrackingEvent]) -> set[_Ticket]:

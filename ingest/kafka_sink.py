@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError
 
 from ingest import metrics
 from ingest.domain.circuit import Circuit, State
@@ -145,16 +145,18 @@ class KafkaSink:
 async def _abandon(producer: AIOKafkaProducer) -> None:
     """Ends a producer without waiting for what it holds, which `stop` would do, for ever perhaps.
 
-    Its sender and what waits for it would live on, and each attempt while Kafka is away would add another.
+    Its sender and connections would live on, and each attempt while Kafka is away would add others.
     """
-    sender = producer._sender.sender_task  # noqa: SLF001 - there is no public way to drop what it holds
-    if sender is not None:
-        sender.cancel()
+    # There is no public way to drop what a producer holds.
+    producer._closed = True  # noqa: SLF001
+    sender = producer._sender.sender_task  # noqa: SLF001
     with suppress(KafkaError, OSError, TimeoutError):
+        if sender is not None:
+            sender.cancel()
         async with asyncio.timeout(_STOP_SECONDS):
             await producer.client.close()
-            producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - as above
-            await producer.stop()
+            if sender is not None:
+                await asyncio.wait((sender,))
 
 
 def _retrieve(acknowledged: "asyncio.Future[object]") -> None:

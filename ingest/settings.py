@@ -24,7 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     linger_ms: float = 2.0
     """How long a record stays open for other requests' events."""
     deadline_ms: int = 2_000
-    """For Kafka's acknowledgement; afterwards the events go to the spool. As much again for the spool."""
+    """For Kafka's acknowledgement; afterwards the events go to the spool."""
     spool_mb: int = 1_024
     """Of disk for the spool of this door, and up to 16 MiB for its journal; beyond it the answer is 503."""
     max_pending_mb: int = 64
