@@ -4,7 +4,9 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import asyncpg
 import clickhouse_connect
 import msgspec
@@ -62,6 +64,8 @@ async def _bounded(name: str, check: Callable[[], Awaitable[list[Finding]]]) -> 
         detail = f"no answer within {_WITHIN_S} s"
     except (
         OSError,
+        aiohttp.ClientError,
+        msgspec.MsgspecError,
         ComposeError,
         KafkaError,
         asyncpg.PostgresError,
@@ -179,4 +183,17 @@ async def _services(state: State) -> list[Finding]:
         answered = await responds(f"{address}/ready")
         mend = "" if answered else f"see the logs in {state.logs}"
         found.append(Finding(name, answered, f"{address} {'is ready' if answered else 'is not ready'}", mend))
+    if trouble := await _trouble(running.ingest):
+        mend = "Kafka and the disk of the spool: what was promised is safe, and drained by itself"
+        found.append(Finding("spool", ok=False, detail=trouble, mend=mend))
     return found
+
+
+async def _trouble(door: str) -> str:
+    """What a door says of itself when it is ready, but not as it should be; empty when all is well."""
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+        session.get(f"{door}/ready") as answer,
+    ):
+        content = msgspec.json.decode(await answer.read(), type=dict[str, Any])
+    return str(content["detail"]) if content.get("status") == "degraded" else ""

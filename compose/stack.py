@@ -101,6 +101,7 @@ class Stack:
             secrets=self._secrets,
             ingest=self._options.ingest,
             aggregators=self._options.aggregators,
+            ingest_grace_ms=self._environ.get("FLIGHTLINE_GRACE_MS", "0"),
         )
         made = await bootstrap(settings, self._state.secrets)
         settings = msgspec.structs.replace(settings, secrets=made.secrets)
