@@ -16,6 +16,8 @@ from aggregator.clickhouse import ClickHouse
 from aggregator.dead_letters import DeadLetters
 from aggregator.event_store import EventStore
 from aggregator.health import HealthServer
+from aggregator.incarnation_ledger import IncarnationLedger
+from aggregator.incarnations import Incarnations
 from aggregator.ledger import Ledger
 from aggregator.live_windows import add_live_windows
 from aggregator.log_reader import LogReader
@@ -69,6 +71,7 @@ class Aggregator:
             BlockLedger(pool),
             EventStore(clickhouse),
             log_reader,
+            Incarnations(IncarnationLedger(pool), log_reader),
             DeadLetters(publisher.publish),
             clock_ms=clock_ms,
             on_crossing=relay.wake,

@@ -14,6 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from clickhouse_connect.driver.summary import QuerySummary
 
 from aggregator.domain.blocks import Block
+from aggregator.domain.lineage import Stretch
 from aggregator.domain.rows import EventRow
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
 from sql.load import clickhouse_query
@@ -77,6 +78,27 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def billed(self) -> int:
         return sum(each.billed for each in self.found)
+
+    def of(self, block: Block) -> Block:
+        """The block with the figures of what was found of it."""
+        hashed = sum(each.position_hash for each in self.found) % _UINT64
+        return msgspec.structs.replace(
+            block,
+            event_rows=self.event_rows,
+            billed=self.billed,
+            position_hash=hashed - _UINT64
+            if hashed >= _UINT64 // 2
+            else hashed,  # signed, as Postgres has it
+        )
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """An event that was counted: its id, its position (blocks.position), when it was received (epoch ms)."""
+
+    organization_id: str
+    event_id: str
+    position: int
+    received_at: int
 
 
 class Client(Protocol):
@@ -173,6 +195,17 @@ class EventStore:
                 clickhouse_query("repair_block"), parameters, settings={"mutations_sync": 2}
             )
         log.warning("deleted what was wrong of a block", **parameters)
+
+    async def counted(self, partition: int, stretch: Stretch, since: int) -> list[Counted]:
+        """The events stored of a range, received at `since` (epoch ms) or later, in the order of the log.
+
+        Looks at every row received since then: for the rare case that nothing else knows.
+        """
+        rows = await self._rows(
+            "counted_between",
+            {"partition": partition, "since": since, **msgspec.structs.asdict(stretch)},
+        )
+        return [Counted(*row) for row in rows]
 
     async def started_at(self) -> int:
         """Epoch seconds at which the server started, exact to a second or two.

@@ -220,6 +220,7 @@ def _record(claim: Claim, batch: Batch, duplicates: Sequence[int], outcome: Bill
             for letter in batch.dead_letters
         ],
         openings=outcome.openings,
+        last_record_hash=batch.last_record_hash,
     )
 
 

@@ -87,13 +87,17 @@ class Walk:
         self.partition = partition
         self._totals = totals
         self._promises = promises
-        self._pricing = pricing
+        self.pricing = pricing
         self._differences = differences
         self._blocks = _Blocks(blocks, differences)
         self._counted_at: dict[int, int] = {}
 
+    def go_on(self, blocks: Sequence[Block]) -> None:
+        """Goes on in another incarnation of the partition, with its blocks; ids stay known."""
+        self._blocks = _Blocks(blocks, self._differences)
+
     def know(self, organization_id: str, event_id: str, received_at: int) -> None:
-        """Takes in an id that was counted before the log begins."""
+        """Takes in an id that was counted where the log holds nothing any more."""
         self._counted_at[_id_hash(organization_id, event_id)] = received_at
 
     def batch(self, batch: Batch, record: BatchRecord | None) -> list[EventRow]:
@@ -107,7 +111,7 @@ class Walk:
                 duplicates.append(at)
             self._totals.add_event(event, counted=counted)
             place = self._place(at, event.event_id)
-            self._promises.check(event, place, self._pricing.get(event.campaign_id), counted=counted)
+            self._promises.check(event, place, self.pricing.get(event.campaign_id), counted=counted)
         mine = BatchRecord(
             partition=batch.partition,
             incarnation=batch.incarnation,

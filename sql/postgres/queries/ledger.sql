@@ -85,9 +85,9 @@ SELECT * FROM unnest(:campaign_ids::uuid[], :budget_versions::integer[], :thresh
 
 -- name: add_batch!
 INSERT INTO ledger.batches (partition, incarnation, first_offset, next_offset, epoch, event_rows, billed,
-                            duplicates, dead_letters, openings)
+                            duplicates, dead_letters, openings, last_record_hash)
 VALUES (:partition, :incarnation, :first_offset, :next_offset, :epoch, :event_rows, :billed,
-        :duplicates, :dead_letters, :openings);
+        :duplicates, :dead_letters, :openings, :last_record_hash);
 
 -- name: add_to_outbox!
 INSERT INTO ledger.outbox (topic, key, value, partition)
@@ -101,7 +101,7 @@ SELECT pg_notify('ledger_outbox', '');
 
 -- name: batches_between
 SELECT partition, incarnation, first_offset, next_offset, epoch, event_rows, billed, duplicates, dead_letters,
-       openings
+       openings, last_record_hash
 FROM ledger.batches
 WHERE partition = :partition AND incarnation = :incarnation
   AND first_offset >= :first_offset AND first_offset < :next_offset
@@ -122,12 +122,27 @@ VALUES (:partition, :incarnation, :block, :first_offset, :next_offset, :event_ro
         :epoch, :attempt, CASE WHEN :event_rows::bigint = 0 THEN now() END,
         CASE WHEN :event_rows::bigint = 0 THEN now() END);
 
+-- name: add_losses!
+INSERT INTO ledger.losses (partition, incarnation, block, first_offset, next_offset, event_rows, billed)
+SELECT :partition, :incarnation, :block, *
+FROM unnest(:first_offsets::bigint[], :next_offsets::bigint[], :event_rows::bigint[], :billed::bigint[]);
+
+-- name: amend_block!
+-- Says that a block is what can still be had of it, by the partition's present owner, from what was read.
+UPDATE ledger.blocks b
+SET event_rows = :event_rows, billed = :billed, position_hash = :position_hash, stored_at = NULL,
+    verified_at = NULL
+FROM ledger.partitions p
+WHERE p.partition = b.partition AND p.epoch = :owner_epoch
+  AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block
+  AND b.epoch = :epoch AND b.attempt = :attempt AND b.position_hash = :former_hash;
+
 -- name: new_attempt!
 -- Marks that a block is about to be inserted again, by the partition's present owner only.
 UPDATE ledger.blocks b
 SET epoch = :epoch, attempt = :attempt, stored_at = NULL, verified_at = NULL
 FROM ledger.partitions p
-WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = :epoch
+WHERE p.partition = b.partition AND p.epoch = :epoch
   AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block
   AND (b.epoch, b.attempt) < (:epoch::bigint, :attempt::integer);
 
@@ -137,13 +152,18 @@ WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = 
 UPDATE ledger.blocks b
 SET stored_at = now(), verified_at = NULL
 FROM ledger.partitions p
-WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = :owner_epoch
+WHERE p.partition = b.partition AND p.epoch = :owner_epoch
   AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block;
 
 -- name: mark_verified!
-UPDATE ledger.blocks
+-- By the partition's present owner, of the very attempt that was looked at: who wakes up late says nothing of
+-- what others have inserted since.
+UPDATE ledger.blocks b
 SET verified_at = now()
-WHERE partition = :partition AND incarnation = :incarnation AND block = :block;
+FROM ledger.partitions p
+WHERE p.partition = b.partition AND p.epoch = :owner_epoch
+  AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block
+  AND b.epoch = :epoch AND b.attempt = :attempt AND b.stored_at IS NOT NULL;
 
 -- name: find_block^
 SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
@@ -153,14 +173,14 @@ WHERE partition = :partition AND incarnation = :incarnation AND block = :block;
 -- name: blocks_not_stored
 SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
 FROM ledger.blocks
-WHERE partition = :partition AND incarnation = :incarnation AND stored_at IS NULL
+WHERE partition = :partition AND stored_at IS NULL
 ORDER BY block;
 
 -- name: blocks_not_verified
 -- Stored blocks that no one has verified yet and that are older than the given age.
 SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
 FROM ledger.blocks
-WHERE partition = :partition AND incarnation = :incarnation
+WHERE partition = :partition
   AND stored_at <= now() - :age_seconds::float8 * interval '1 second' AND verified_at IS NULL
 ORDER BY block
 LIMIT :most;
