@@ -126,6 +126,11 @@ class BlockLedger:
             )
         require_owner(changed, block.partition, owner_epoch)
 
+    async def log_needed_from(self, partition: int) -> int:
+        """The offset below which the log is needed no more; 0 when the partition was never claimed."""
+        async with self._pool.acquire() as connection:
+            return int(await self._sql.log_needed_from(connection, partition=partition) or 0)
+
     async def blocks_not_stored(self, claim: Claim) -> list[Block]:
         """Blocks that were fixed and are not known to be in ClickHouse, in order, of all incarnations."""
         async with self._pool.acquire() as connection:

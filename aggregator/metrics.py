@@ -25,6 +25,10 @@ incarnations = Counter(
 records_lost = Counter(
     "flightline_records_lost_total", "Offsets that were billed and are in the log no more", ["partition"]
 )
+records_deleted = Counter(
+    "flightline_log_records_deleted_total", "Records deleted, old and verified as stored", ["partition"]
+)
+ledger_days_dropped = Counter("flightline_ledger_days_dropped_total", "Days of batches and blocks dropped")
 rows_lost = Counter(
     "flightline_rows_lost_total", "Rows billed that ClickHouse lacks and the log can't give", ["partition"]
 )

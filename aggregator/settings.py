@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -11,6 +12,7 @@ from aggregator.domain.windows import AlertRules
 from aggregator.errors import SettingsError
 from aggregator.live_windows import LiveWindowSettings
 
+_HOUR_SECONDS = 3600
 _MIB = 1024 * 1024
 
 
@@ -35,6 +37,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pending_max_rows: int = 400_000
     verify_after_seconds: float = 60.0
     seen_window_seconds: int = 24 * 3600
+    log_retention_seconds: Annotated[int, msgspec.Meta(gt=0)] = 7 * 24 * 3600
+    """Older records are deleted once they are verified as stored, and so are the ledger's days."""
+    retention_every_seconds: Annotated[float, msgspec.Meta(gt=0)] = 600.0
     session_timeout_seconds: float = 6.0
     postgres_connections: int = 10
     alert_window_minutes: int = 60
@@ -72,6 +77,8 @@ _OPTIONAL = {
     "pending_max_rows": "FLIGHTLINE_PENDING_MAX_ROWS",
     "verify_after_seconds": "FLIGHTLINE_VERIFY_AFTER_SECONDS",
     "seen_window_seconds": "FLIGHTLINE_SEEN_WINDOW_SECONDS",
+    "log_retention_seconds": "FLIGHTLINE_LOG_RETENTION_SECONDS",
+    "retention_every_seconds": "FLIGHTLINE_RETENTION_EVERY_SECONDS",
     "session_timeout_seconds": "FLIGHTLINE_SESSION_TIMEOUT_SECONDS",
     "postgres_connections": "FLIGHTLINE_POSTGRES_CONNECTIONS",
     "alert_window_minutes": "FLIGHTLINE_ALERT_WINDOW_MINUTES",
@@ -99,6 +106,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(_name_variable(str(error))) from None
     if settings.pending_max_rows < settings.store_max_rows:
         raise SettingsError("FLIGHTLINE_PENDING_MAX_ROWS must not be below FLIGHTLINE_STORE_MAX_ROWS")
+    if settings.log_retention_seconds < settings.seen_window_seconds + _HOUR_SECONDS:
+        raise SettingsError(
+            "FLIGHTLINE_LOG_RETENTION_SECONDS must be an hour above FLIGHTLINE_SEEN_WINDOW_SECONDS at least: "
+            "seen ids are rebuilt from the log"
+        )
     return settings
 
 

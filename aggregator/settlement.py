@@ -17,6 +17,7 @@ from aggregator.event_store import EventStore
 from aggregator.incarnations import Incarnations
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
+from aggregator.log_retention import LogRetention
 from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
 from aggregator.seen_recovery import SeenRecovery
@@ -61,6 +62,14 @@ class Settlement:
         self._log_reader = log_reader
         self._incarnations = incarnations
         self._dead_letters = dead_letters
+        self._retention = LogRetention(
+            settings.kafka,
+            blocks,
+            log_reader,
+            keep_seconds=settings.log_retention_seconds,
+            every_seconds=settings.retention_every_seconds,
+            clock_ms=clock_ms,
+        )
         self._seen = SeenRecovery(
             settings.state / "seen",
             settings.seen_window_seconds * 1000,
@@ -169,7 +178,12 @@ class Settlement:
             max_bytes=self._settings.bill_max_bytes,
             on_crossing=self._on_crossing,
         )
-        work = (store.run(), store.verify(), settler.watch_log())
+        work = (
+            store.run(),
+            store.verify(),
+            settler.watch_log(),
+            self._retention.run(claim.partition),
+        )
         self._tasks[claim.partition] = [asyncio.create_task(self._watch(claim, each)) for each in work]
         return settler
 

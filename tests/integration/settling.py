@@ -11,6 +11,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from aggregator.app import clock_ms
 from aggregator.block_ledger import BlockLedger
@@ -24,6 +25,8 @@ from aggregator.log_reader import LogReader
 from aggregator.postgres import connect_pool
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
+from compose.ready import Ready
+from compose.reconcile.reconcile import Reconciliation
 from compose.topics import EMBEDDED_PARTITIONS, ensure_topics
 from schemas.events import RECORD_HEADERS, TrackingEvent, encode_events
 from schemas.reasons import EventType
@@ -31,6 +34,8 @@ from schemas.topics import TRACKING_EVENTS
 
 ORGANIZATION = str(uuid4())
 WITHIN_S = 60
+AWAY = "http://default:x@127.0.0.1:9/none"
+"""A ClickHouse that does not answer."""
 
 
 async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
@@ -194,3 +199,63 @@ async def account(pool: asyncpg.Connection, budget: int | None = None) -> str:
 
 async def _no_dead_letters(*_: object, value: bytes, **__: object) -> None:
     raise AssertionError(f"a dead letter: {value!r}")
+
+
+class Books:
+    """The engines of one test: a new log, and databases of its own."""
+
+    def __init__(
+        self, kafka: str, postgres: str, clickhouse: str, ledger: asyncpg.Connection, rows: AsyncClient
+    ) -> None:
+        self.log = Log(kafka)
+        self.engines = (kafka, postgres, clickhouse)
+        self.without_clickhouse = (kafka, postgres, AWAY)
+        self.ledger = ledger
+        self.rows = rows
+        names = ("ingest", "control_api", "grpc", "admin_token", "write_key", "server_key")
+        self._addresses: dict[str, Any] = {**dict.fromkeys(names, ""), "processes": {}}
+
+    async def counted(self, campaign: str) -> tuple[int, int, int]:
+        """Impressions, micros billed and duplicates, as the ledger has them."""
+        row = await self.ledger.fetchrow(
+            "SELECT impressions, billed, duplicates FROM ledger.accounts WHERE campaign_id = $1",
+            UUID(campaign),
+        )
+        return tuple(row)
+
+    async def stored(self) -> list[tuple[int, str]]:
+        """(incarnation, eventId) of all rows."""
+        result = await self.rows.query(
+            "SELECT incarnation, event_id FROM events ORDER BY incarnation, log_offset, event_index"
+        )
+        return [tuple(row) for row in result.result_rows]
+
+    async def is_settled(self) -> bool:
+        """Whether all that was billed stands in blocks, and all blocks are stored and verified."""
+        open_blocks = await self.ledger.fetchval(
+            "SELECT count(*) FROM ledger.blocks WHERE stored_at IS NULL OR verified_at IS NULL"
+        )
+        behind = await self.ledger.fetchval(
+            "SELECT count(*) FROM ledger.partitions WHERE blocked_offset < next_offset"
+        )
+        return not open_blocks and not behind
+
+    async def incarnations(self) -> list[tuple[object, ...]]:
+        rows = await self.ledger.fetch(
+            "SELECT incarnation, base, first_offset, former_next_offset, lost_rows, lost_billed"
+            " FROM ledger.incarnations ORDER BY incarnation"
+        )
+        return [tuple(row) for row in rows]
+
+    async def reconciled(self) -> str:
+        """What `flightline reconcile` finds to differ; empty when all agree."""
+        kafka, postgres, clickhouse = self.engines
+        ready = Ready(**self._addresses, kafka=kafka, postgres=postgres, clickhouse=clickhouse)
+        outcome = await Reconciliation(ready, [], 30, lambda _: None).run()
+        return "\n".join(map(str, outcome.differences))
+
+    async def losses(self) -> list[tuple[object, ...]]:
+        rows = await self.ledger.fetch(
+            "SELECT incarnation, first_offset, next_offset, event_rows, billed FROM ledger.losses ORDER BY id"
+        )
+        return [tuple(row) for row in rows]

@@ -1,103 +1,13 @@
 """A log that is not the one that was billed: billing goes on in it, nothing is counted twice or forgotten."""
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
-import asyncpg
-import clickhouse_connect
 import pytest
-import pytest_asyncio
-from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from aggregator.errors import LogGapError
-from compose.ready import Ready
-from compose.reconcile.reconcile import Reconciliation
-from tests.integration.settling import Log, Owner, account, impression, owner, until
-from tests.running import RunningStack, running_stack, scratch
+from tests.integration.settling import Books, Owner, account, impression, owner, until
 
-AWAY = "http://default:x@127.0.0.1:9/none"
 PARTITION = 1
-
-
-@pytest.fixture(scope="module")
-def own_engines() -> Iterator[RunningStack]:
-    """Engines of this module's own: it throws the log away."""
-    with scratch() as path, running_stack(path / "state", "--only-engines") as running:
-        yield running
-
-
-class Books:
-    """The engines of one test: a new log, and databases of its own."""
-
-    def __init__(
-        self, kafka: str, postgres: str, clickhouse: str, ledger: asyncpg.Connection, rows: AsyncClient
-    ) -> None:
-        self.log = Log(kafka)
-        self.engines = (kafka, postgres, clickhouse)
-        self.without_clickhouse = (kafka, postgres, AWAY)
-        self.ledger = ledger
-        self.rows = rows
-        names = ("ingest", "control_api", "grpc", "admin_token", "write_key", "server_key")
-        self._addresses: dict[str, Any] = {**dict.fromkeys(names, ""), "processes": {}}
-
-    async def counted(self, campaign: str) -> tuple[int, int, int]:
-        """Impressions, micros billed and duplicates, as the ledger has them."""
-        row = await self.ledger.fetchrow(
-            "SELECT impressions, billed, duplicates FROM ledger.accounts WHERE campaign_id = $1",
-            UUID(campaign),
-        )
-        return tuple(row)
-
-    async def stored(self) -> list[tuple[int, str]]:
-        """(incarnation, eventId) of all rows."""
-        result = await self.rows.query(
-            "SELECT incarnation, event_id FROM events ORDER BY incarnation, log_offset, event_index"
-        )
-        return [tuple(row) for row in result.result_rows]
-
-    async def is_settled(self) -> bool:
-        """Whether all that was billed stands in blocks, and all blocks are stored and verified."""
-        open_blocks = await self.ledger.fetchval(
-            "SELECT count(*) FROM ledger.blocks WHERE stored_at IS NULL OR verified_at IS NULL"
-        )
-        behind = await self.ledger.fetchval(
-            "SELECT count(*) FROM ledger.partitions WHERE blocked_offset < next_offset"
-        )
-        return not open_blocks and not behind
-
-    async def incarnations(self) -> list[tuple[object, ...]]:
-        rows = await self.ledger.fetch(
-            "SELECT incarnation, base, first_offset, former_next_offset, lost_rows, lost_billed"
-            " FROM ledger.incarnations ORDER BY incarnation"
-        )
-        return [tuple(row) for row in rows]
-
-    async def reconciled(self) -> str:
-        """What `flightline reconcile` finds to differ; empty when all agree."""
-        kafka, postgres, clickhouse = self.engines
-        ready = Ready(**self._addresses, kafka=kafka, postgres=postgres, clickhouse=clickhouse)
-        outcome = await Reconciliation(ready, [], 30, lambda _: None).run()
-        return "\n".join(map(str, outcome.differences))
-
-    async def losses(self) -> list[tuple[object, ...]]:
-        rows = await self.ledger.fetch(
-            "SELECT incarnation, first_offset, next_offset, event_rows, billed FROM ledger.losses ORDER BY id"
-        )
-        return [tuple(row) for row in rows]
-
-
-@pytest_asyncio.fixture
-async def books(own_engines: RunningStack) -> AsyncIterator[Books]:
-    postgres, clickhouse = await own_engines.fresh_postgres(), await own_engines.fresh_clickhouse()
-    ledger = await asyncpg.connect(postgres)
-    rows = await clickhouse_connect.get_async_client(dsn=clickhouse)
-    made = Books(own_engines.ready.kafka, postgres, clickhouse, ledger, rows)
-    await made.log.make_anew()
-    yield made
-    await ledger.close()
-    await rows.close()
 
 
 async def bill_each(someone: Owner, first_offset: int, count: int) -> None:

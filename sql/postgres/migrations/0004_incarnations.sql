@@ -36,3 +36,41 @@ CREATE TABLE ledger.losses (
     billed       bigint NOT NULL,                             -- micros, over all currencies
     found_at     timestamptz NOT NULL DEFAULT now()
 );
+
+-- Days of batches and blocks that are old enough to go (UTC, before `today - keep_days`), the oldest first.
+CREATE FUNCTION ledger.old_days(today date, keep_days integer) RETURNS SETOF date LANGUAGE sql AS $$
+    SELECT DISTINCT to_date(right(c.relname, 8), 'YYYYMMDD')
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent IN ('ledger.batches'::regclass, 'ledger.blocks'::regclass) AND c.relname ~ '_[0-9]{8}$'
+      AND to_date(right(c.relname, 8), 'YYYYMMDD') < today - keep_days
+    ORDER BY 1
+$$;
+
+-- Drops a day of batches and blocks, and what of it stands in the default partitions; false, and nothing done,
+-- while anything of the day is not verified as stored. Blocks go with their batches, never before.
+CREATE FUNCTION ledger.drop_day(day date) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    batches text := 'batches_' || to_char(day, 'YYYYMMDD');
+    blocks text := 'blocks_' || to_char(day, 'YYYYMMDD');
+    day_end timestamptz := (day + 1)::timestamp AT TIME ZONE 'UTC';
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtext('ledger.drop_day')) THEN
+        RETURN false;
+    END IF;
+    IF EXISTS (SELECT FROM ledger.blocks WHERE created_at < day_end AND verified_at IS NULL) OR EXISTS (
+        SELECT
+        FROM (SELECT partition, incarnation, max(next_offset) AS next_offset FROM ledger.batches
+              WHERE billed_at < day_end GROUP BY partition, incarnation) b
+        LEFT JOIN (SELECT partition, incarnation, min(first_offset) AS first_offset FROM ledger.blocks
+                   WHERE verified_at IS NULL GROUP BY partition, incarnation) k USING (partition, incarnation)
+        LEFT JOIN ledger.partitions p USING (partition, incarnation)
+        WHERE b.next_offset > k.first_offset OR b.next_offset > p.blocked_offset
+    ) THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('DROP TABLE IF EXISTS ledger.%I, ledger.%I', batches, blocks);
+    DELETE FROM ledger.batches_default WHERE billed_at < day_end;
+    DELETE FROM ledger.blocks_default WHERE created_at < day_end;
+    RETURN true;
+END $$;

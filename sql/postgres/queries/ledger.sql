@@ -193,3 +193,18 @@ WHERE partition = :partition AND incarnation = :incarnation AND next_offset > :f
 
 -- name: create_day!
 SELECT ledger.create_day(:day);
+
+-- name: old_days
+SELECT day FROM ledger.old_days(:today, :keep_days) AS day;
+
+-- name: drop_day$
+SELECT ledger.drop_day(:day);
+
+-- name: log_needed_from$
+-- Below it the log is needed no more: what is billed there is verified as stored. The last billed record stays, to
+-- tell this log from another one.
+SELECT least(p.blocked_offset, p.next_offset - 1,
+             (SELECT min(b.first_offset) FROM ledger.blocks b
+              WHERE b.partition = p.partition AND b.verified_at IS NULL))
+FROM ledger.partitions p
+WHERE p.partition = :partition;
