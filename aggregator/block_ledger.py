@@ -109,22 +109,49 @@ class BlockLedger:
             )
         return Block(**dict(row)) if row else None
 
-    async def mark_verified(self, block: Block, owner_epoch: int) -> None:
-        """Says that ClickHouse was seen to hold exactly the block.
+    async def mark_verified(self, blocks: Sequence[Block], owner_epoch: int) -> None:
+        """Says that ClickHouse was seen to hold exactly these blocks of one partition.
 
-        FencedError when `owner_epoch` does not own the partition any more, or has inserted the block again.
+        FencedError, and nothing said, when `owner_epoch` does not own the partition any more, or one of them
+        has been inserted again.
         """
-        async with self._pool.acquire() as connection:
+        if not blocks:
+            return
+        async with self._pool.acquire() as connection, connection.transaction():
             changed = await self._sql.mark_verified(
                 connection,
-                partition=block.partition,
-                incarnation=block.incarnation,
-                block=block.block,
-                epoch=block.epoch,
-                attempt=block.attempt,
+                partition=blocks[0].partition,
                 owner_epoch=owner_epoch,
+                incarnations=[block.incarnation for block in blocks],
+                blocks=[block.block for block in blocks],
+                epochs=[block.epoch for block in blocks],
+                attempts=[block.attempt for block in blocks],
             )
-        require_owner(changed, block.partition, owner_epoch)
+            if changed.rpartition(" ")[2] != str(len(blocks)):
+                require_owner("UPDATE 0", blocks[0].partition, owner_epoch)
+
+    async def blocks_verified(self, claim: Claim, after: int, most: int) -> list[Block]:
+        """At most `most` blocks above number `after` that are verified, in order, of all incarnations."""
+        async with self._pool.acquire() as connection:
+            rows = await fetch(
+                self._sql.blocks_verified(connection, partition=claim.partition, after=after, most=most)
+            )
+        return [Block(**dict(row)) for row in rows]
+
+    async def comparison_is_due(self, claim: Claim, every_seconds: float) -> bool:
+        """Whether all blocks were compared longer ago than that."""
+        async with self._pool.acquire() as connection:
+            return bool(
+                await self._sql.comparison_is_due(
+                    connection, partition=claim.partition, every_seconds=every_seconds
+                )
+            )
+
+    async def mark_compared(self, claim: Claim) -> None:
+        """Says that all blocks have been compared now; FencedError when the partition has another owner."""
+        async with self._pool.acquire() as connection:
+            changed = await self._sql.mark_compared(connection, partition=claim.partition, epoch=claim.epoch)
+        require_owner(changed, claim.partition, claim.epoch)
 
     async def log_needed_from(self, partition: int) -> int:
         """The offset below which the log is needed no more; 0 when the partition was never claimed."""

@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store_max_rows: int = 20_000
     pending_max_rows: int = 400_000
     verify_after_seconds: float = 60.0
+    compare_all_every_seconds: Annotated[float, msgspec.Meta(gt=0)] = 24 * 3600.0
+    """How often all blocks of the ledger are compared with ClickHouse."""
     seen_window_seconds: int = 24 * 3600
     log_retention_seconds: Annotated[int, msgspec.Meta(gt=0)] = 7 * 24 * 3600
     """Older records are deleted once they are verified as stored, and so are the ledger's days."""
@@ -76,6 +78,7 @@ _OPTIONAL = {
     "store_max_rows": "FLIGHTLINE_STORE_MAX_ROWS",
     "pending_max_rows": "FLIGHTLINE_PENDING_MAX_ROWS",
     "verify_after_seconds": "FLIGHTLINE_VERIFY_AFTER_SECONDS",
+    "compare_all_every_seconds": "FLIGHTLINE_COMPARE_ALL_EVERY_SECONDS",
     "seen_window_seconds": "FLIGHTLINE_SEEN_WINDOW_SECONDS",
     "log_retention_seconds": "FLIGHTLINE_LOG_RETENTION_SECONDS",
     "retention_every_seconds": "FLIGHTLINE_RETENTION_EVERY_SECONDS",

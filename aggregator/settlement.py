@@ -198,6 +198,7 @@ class Settlement:
                 self._settings.store_linger_seconds,
                 self._settings.store_max_rows,
                 self._settings.verify_after_seconds,
+                self._settings.compare_all_every_seconds,
             ),
             self._rows,
             self._settings.owner,

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 
 import msgspec
 import structlog
@@ -28,6 +27,7 @@ from aggregator.log_reader import LogReader
 from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
 from aggregator.store_limits import RowBudget, StoreLimits
+from aggregator.verification import Verification
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +35,6 @@ _TRANSIENT = (StoreUnavailable, LogUnavailable, *RETRYABLE)
 _MAX_BATCHES = 1_000
 _MAX_PENDING = 5_000
 """Batches in memory, some minutes of them; while ClickHouse is away for longer, the ledger keeps the rest."""
-_VERIFY_EVERY_SECONDS = 5.0
-_VERIFY_MOST = 200
-_CLOCK_SECONDS = 3
-"""ClickHouse tells its start exact to a second or two."""
 
 
 class PartitionStore:
@@ -112,28 +108,10 @@ class PartitionStore:
                 await self._store_next()
 
     async def verify(self) -> None:
-        """Looks again, a while after each insert and after each restart of ClickHouse, until cancelled."""
-        started_at = None
-        while True:
-            await asyncio.sleep(min(_VERIFY_EVERY_SECONDS, self._limits.verify_after_seconds))
-            try:
-                now_started_at = await self._events.started_at()
-                restarted = started_at is not None and now_started_at > started_at + _CLOCK_SECONDS
-                started_at = now_started_at
-                age = timedelta(seconds=0 if restarted else self._limits.verify_after_seconds)
-                for block in await self._blocks.blocks_not_verified(self._claim, age, _VERIFY_MOST):
-                    async with self._storing:
-                        await self._verify(block)
-            except _TRANSIENT as error:
-                log.warning("store.verify_later", partition=self._claim.partition, error=str(error))
-
-    async def _verify(self, block: Block) -> None:
-        if (await self._events.verify(block)).exact:
-            metrics.blocks_verified.inc()
-            await self._blocks.mark_verified(block, self._claim.epoch)
-            return
-        log.error("store.block_differs", **msgspec.structs.asdict(block))
-        await self._store_again(block)
+        """Looks again at what is stored, until cancelled; FencedError under a new owner."""
+        await Verification(
+            self._claim, self._blocks, self._events, self._limits, self._storing, self._store_again
+        ).run()
 
     async def _raise_fence(self) -> None:
         async for number in tries():

@@ -27,8 +27,10 @@ class RowBudget:
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
-    """How long a block waits for more batches (seconds), how many rows it takes, when it is verified."""
+    """How long a block waits for more batches (seconds), how many rows it takes, when it is verified, and how
+    often all blocks are."""
 
     linger_seconds: float
     max_rows: int
     verify_after_seconds: float
+    compare_all_every_seconds: float

@@ -74,3 +74,6 @@ BEGIN
     DELETE FROM ledger.blocks_default WHERE created_at < day_end;
     RETURN true;
 END $$;
+
+-- When all blocks of a partition were last compared with ClickHouse.
+ALTER TABLE ledger.partitions ADD COLUMN compared_at timestamptz NOT NULL DEFAULT now();

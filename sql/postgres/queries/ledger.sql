@@ -156,14 +156,32 @@ WHERE p.partition = b.partition AND p.epoch = :owner_epoch
   AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block;
 
 -- name: mark_verified!
--- By the partition's present owner, of the very attempt that was looked at: who wakes up late says nothing of
+-- By the partition's present owner, of the very attempts that were looked at: who wakes up late says nothing of
 -- what others have inserted since.
 UPDATE ledger.blocks b
 SET verified_at = now()
-FROM ledger.partitions p
-WHERE p.partition = b.partition AND p.epoch = :owner_epoch
-  AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block
-  AND b.epoch = :epoch AND b.attempt = :attempt AND b.stored_at IS NOT NULL;
+FROM ledger.partitions p,
+     unnest(:incarnations::integer[], :blocks::bigint[], :epochs::bigint[], :attempts::integer[])
+     AS seen (incarnation, block, epoch, attempt)
+WHERE p.partition = b.partition AND p.epoch = :owner_epoch AND b.partition = :partition
+  AND b.incarnation = seen.incarnation AND b.block = seen.block AND b.epoch = seen.epoch
+  AND b.attempt = seen.attempt AND b.stored_at IS NOT NULL;
+
+-- name: blocks_verified
+-- Blocks with rows that were seen to be exact before, of all incarnations.
+SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
+FROM ledger.blocks
+WHERE partition = :partition AND block > :after AND event_rows > 0 AND verified_at IS NOT NULL
+ORDER BY block
+LIMIT :most;
+
+-- name: comparison_is_due$
+SELECT compared_at <= now() - :every_seconds::float8 * interval '1 second'
+FROM ledger.partitions
+WHERE partition = :partition;
+
+-- name: mark_compared!
+UPDATE ledger.partitions SET compared_at = now() WHERE partition = :partition AND epoch = :epoch;
 
 -- name: find_block^
 SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt

@@ -89,7 +89,7 @@ class Rows:
 
 def store_of(blocks: Blocks, rows: Rows, budget: RowBudget, claim: Claim = CLAIM) -> PartitionStore:
     ports: Any = (claim, blocks, blocks, rows, Log())
-    return PartitionStore(*ports, StoreLimits(0.0, 10_000, 60.0), budget, "me")
+    return PartitionStore(*ports, StoreLimits(0.0, 10_000, 60.0, 60.0), budget, "me")
 
 
 def billed(first_offset: int) -> tuple[Batch, BatchRecord]:
