@@ -158,6 +158,11 @@ class BlockLedger:
         async with self._pool.acquire() as connection:
             return int(await self._sql.log_needed_from(connection, partition=partition) or 0)
 
+    async def stored_to(self, partition: int) -> int:
+        """The offset below which everything is in ClickHouse."""
+        async with self._pool.acquire() as connection:
+            return int(await self._sql.stored_to(connection, partition=partition) or 0)
+
     async def blocks_not_stored(self, claim: Claim) -> list[Block]:
         """Blocks that were fixed and are not known to be in ClickHouse, in order, of all incarnations."""
         async with self._pool.acquire() as connection:

@@ -17,6 +17,7 @@ from aggregator.domain.blocks import Block
 from aggregator.domain.lineage import Stretch
 from aggregator.domain.rows import EventRow
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
+from schemas.events import TrackingEvent
 from sql.load import clickhouse_query
 
 log = structlog.get_logger(__name__)
@@ -184,7 +185,7 @@ class EventStore:
         return judge(block, [Found(*(int(value) for value in row)) for row in rows])
 
     async def verify_all(self, blocks: Sequence[Block]) -> list[Verdict]:
-        """`verify` for many blocks of one partition, which are not empty and ascend by number, in one query."""
+        """`verify` for many blocks of one partition, which ascend by number, in one query."""
         rows = await self._rows(
             "verify_blocks",
             {
@@ -222,6 +223,18 @@ class EventStore:
             {"partition": partition, "since": since, **msgspec.structs.asdict(stretch)},
         )
         return [Counted(*row) for row in rows]
+
+    async def which_counted(self, events: Sequence[TrackingEvent], since: int) -> set[tuple[str, str, str]]:
+        """(organization, campaign, eventId) of those stored, received at `since` (epoch ms) or later."""
+        rows = await self._rows(
+            "counted_ids",
+            {
+                "campaigns": sorted({event.campaign_id for event in events}),
+                "event_ids": [event.event_id for event in events],
+                "since": since,
+            },
+        )
+        return {(str(organization), str(campaign), str(event)) for organization, campaign, event in rows}
 
     async def started_at(self) -> int:
         """Epoch seconds at which the server started, exact to a second or two.

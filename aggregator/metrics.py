@@ -29,6 +29,11 @@ records_deleted = Counter(
     "flightline_log_records_deleted_total", "Records deleted, old and verified as stored", ["partition"]
 )
 ledger_days_dropped = Counter("flightline_ledger_days_dropped_total", "Days of batches and blocks dropped")
+old_events_waiting = Gauge(
+    "flightline_old_events_waiting",
+    "Events older than the window of the seen ids whose billing waits for ClickHouse",
+    ["partition"],
+)
 rows_lost = Counter(
     "flightline_rows_lost_total", "Rows billed that ClickHouse lacks and the log can't give", ["partition"]
 )

@@ -148,6 +148,10 @@ class SeenIds:
         """
         return self._rebuild_from
 
+    def forgotten_before(self, at: int) -> int:
+        """Ids that were counted before this time of the log may be unknown once it has reached `at`."""
+        return max(self._clock, at) - self._window_ms
+
     def memory(self) -> int:
         """Bytes that the filters take; the table in memory comes on top, about 170 bytes an id."""
         return self._filters.memory

@@ -13,6 +13,7 @@ from aggregator.domain.rows import BatchRecord
 from aggregator.errors import FencedError, LogGapError, LogUnavailable
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
+from aggregator.old_events import OldEvents
 from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
 from aggregator.seen_ids import SeenIds, key_of
@@ -38,6 +39,7 @@ class PartitionSettler:
         dead_letters: DeadLetters,
         store: PartitionStore,
         log_reader: LogReader,
+        old_events: OldEvents,
         *,
         max_bytes: int,
         on_crossing: Callable[[], None],
@@ -49,6 +51,8 @@ class PartitionSettler:
         self._ledger = ledger
         self._dead_letters = dead_letters
         self._log_reader = log_reader
+        self._old_events = old_events
+        self._is_leaving = False
         self._last_record_hash = claim.last_record_hash
         self._max_bytes = max_bytes
         self._on_crossing = on_crossing
@@ -56,7 +60,8 @@ class PartitionSettler:
         self._lock = asyncio.Lock()
 
     async def settle(self, records: Sequence[LogRecord]) -> None:
-        """Returns when all records are billed. FencedError when another process owns the partition."""
+        """Returns when all records are billed. FencedError when another process owns the partition,
+        HandedOver when it is given up while they wait for ClickHouse."""
         async with self._lock:
             todo = [record for record in records if record.offset >= self.next_offset]
             self._require_contiguous(todo)
@@ -64,9 +69,13 @@ class PartitionSettler:
                 await self._settle(chunk)
 
     async def quiesce(self) -> None:
-        """Returns when no batch is being billed."""
-        async with self._lock:
-            return
+        """Returns when no batch is being billed; one that waits for ClickHouse is given up."""
+        self._is_leaving = True
+        try:
+            async with self._lock:
+                return
+        finally:
+            self._is_leaving = False
 
     async def is_billed_log(self) -> bool:
         """Whether the log holds what was billed last. LogUnavailable when Kafka can't be asked."""
@@ -106,7 +115,11 @@ class PartitionSettler:
         if batch.dead_letters:
             await self._publish_dead_letters(batch)
         keys = [key_of(event.organization_id, event.event_id) for event in batch.events]
+        forgotten_before = self.seen.forgotten_before(batch.newest_at)
+        old = await self._old_events.counted(batch, forgotten_before, lambda: self._is_leaving)
         duplicates = self.seen.mark(keys, batch.positions, batch.newest_at)
+        if old:
+            duplicates = sorted(old.union(duplicates))
         started = time.perf_counter()
         record = await self._bill(batch, duplicates)
         self.next_offset = batch.next_offset

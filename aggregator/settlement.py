@@ -12,12 +12,13 @@ from aggregator.block_ledger import BlockLedger
 from aggregator.dead_letters import DeadLetters
 from aggregator.domain.batch import LogRecord
 from aggregator.domain.lineage import Incarnation
-from aggregator.errors import FencedError, LogUnavailable, StoreUnavailable
+from aggregator.errors import FencedError, HandedOver, LogUnavailable, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.incarnations import Incarnations
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
 from aggregator.log_retention import LogRetention
+from aggregator.old_events import OldEvents
 from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
 from aggregator.seen_recovery import SeenRecovery
@@ -62,6 +63,7 @@ class Settlement:
         self._log_reader = log_reader
         self._incarnations = incarnations
         self._dead_letters = dead_letters
+        self._old_events = OldEvents(blocks, events, log_reader)
         self._retention = LogRetention(
             settings.kafka,
             blocks,
@@ -107,12 +109,17 @@ class Settlement:
             return {partition: self._settlers[partition].next_offset for partition in wanted}
 
     async def settle(self, partition: int, records: Sequence[LogRecord]) -> int | None:
-        """Bills records and returns the partition; None, and nothing done, when another process owns it."""
+        """Bills records and returns the partition; None when another process owns it, or is about to: what
+        is not billed then is read again."""
         settler = self._settlers.get(partition)
         if settler is None:
             log.info("settlement.not_owned", partition=partition, records=len(records))
             return None
-        await settler.settle(records)
+        try:
+            await settler.settle(records)
+        except HandedOver as given_up:
+            log.info("settlement.handed_over", partition=partition, reason=str(given_up))
+            return None
         return partition
 
     async def compare_logs(self) -> None:
@@ -175,6 +182,7 @@ class Settlement:
             self._dead_letters,
             store,
             self._log_reader,
+            self._old_events,
             max_bytes=self._settings.bill_max_bytes,
             on_crossing=self._on_crossing,
         )

@@ -1,4 +1,4 @@
-"""Looks again at what is stored: a while after each insert, after a restart of ClickHouse, and daily at all."""
+"""Looks again at what is stored: a while after an insert, after a restart of ClickHouse, and daily at all."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -21,6 +21,7 @@ from schemas.reasons import EventType, PricingModel, Unbilled
 WINDOW_MS = 24 * 3_600_000
 """An id counts once within this time. A copy that comes later may count again or not: the ledger says."""
 
+_SKEW_MS = 5 * 60_000
 _INDEX_MASK = (1 << INDEX_BITS) - 1
 _ZERO = {"cost": 0, "billed": 0, "overdelivery": 0}
 
@@ -106,7 +107,7 @@ class Walk:
         recorded = frozenset(record.duplicates) if record else frozenset[int]()
         duplicates: list[int] = []
         for at, event in zip(batch.positions, batch.events, strict=True):
-            counted = self._counts(event, at in recorded)
+            counted = self._counts(event, batch.newest_at, at in recorded)
             if not counted:
                 duplicates.append(at)
             self._totals.add_event(event, counted=counted)
@@ -163,10 +164,14 @@ class Walk:
         """Compares the blocks from the first recorded batch to where blocks are fixed. Call at the end."""
         self._blocks.finish(self.partition, first_offset, blocked_offset)
 
-    def _counts(self, event: TrackingEvent, recorded_as_duplicate: bool) -> bool:
+    def _counts(self, event: TrackingEvent, log_time: int, recorded_as_duplicate: bool) -> bool:
+        """Whether the event is the first copy. Of one that came into the log a window after its receivedAt
+        the ledger says so: it has asked ClickHouse, for the log may not hold the other copy any more."""
         key = _id_hash(event.organization_id, event.event_id)
         before = self._counted_at.get(key)
         if before is not None and (event.received_at - before < WINDOW_MS or recorded_as_duplicate):
+            return False
+        if recorded_as_duplicate and log_time - event.received_at > WINDOW_MS - _SKEW_MS:
             return False
         self._counted_at[key] = event.received_at
         return True

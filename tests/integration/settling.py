@@ -134,6 +134,7 @@ class Owner:
     def __init__(self, settings: Settings, pool: asyncpg.Pool, clickhouse: ClickHouse) -> None:
         self.failures: list[BaseException] = []
         self.log_reader = LogReader(settings.kafka)
+        self.consumer = LogReader(settings.kafka)
         self.settlement = Settlement(
             settings,
             Ledger(pool),
@@ -155,7 +156,7 @@ class Owner:
 
     async def bill_from(self, partition: int, first_offset: int) -> None:
         _, end = await self.log_reader.bounds(partition)
-        async for records in self.log_reader.read(partition, first_offset, end):
+        async for records in self.consumer.read(partition, first_offset, end):
             assert await self.settlement.settle(partition, records) == partition
 
 
@@ -180,6 +181,7 @@ async def owner(
         yield made
     finally:
         await made.settlement.stop()
+        await made.consumer.stop()
         await made.log_reader.stop()
         await clickhouse.close()
         pool.terminate()

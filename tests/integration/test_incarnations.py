@@ -13,7 +13,7 @@ PARTITION = 1
 async def bill_each(someone: Owner, first_offset: int, count: int) -> None:
     """Each record is a batch of its own."""
     for offset in range(first_offset, first_offset + count):
-        async for records in someone.log_reader.read(PARTITION, offset, offset + 1):
+        async for records in someone.consumer.read(PARTITION, offset, offset + 1):
             await someone.settlement.settle(PARTITION, records)
 
 

@@ -226,3 +226,11 @@ SELECT least(p.blocked_offset, p.next_offset - 1,
               WHERE b.partition = p.partition AND b.verified_at IS NULL))
 FROM ledger.partitions p
 WHERE p.partition = :partition;
+
+-- name: stored_to$
+-- Everything below is in ClickHouse.
+SELECT least(p.blocked_offset, (SELECT min(b.first_offset) FROM ledger.blocks b
+                                WHERE b.partition = p.partition AND b.incarnation = p.incarnation
+                                  AND b.stored_at IS NULL))
+FROM ledger.partitions p
+WHERE p.partition = :partition;
