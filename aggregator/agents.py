@@ -35,6 +35,15 @@ class LedgerConsumer(SoughtConsumer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._late: set[asyncio.Task[dict[TP, int]]] = set()
+        self._connections: set[Any] = set()
+
+    def reconnected(self) -> bool:
+        """Whether Kafka was connected anew since this was asked for last."""
+        client = self._thread._ensure_consumer()._client  # noqa: SLF001  aiokafka tells nobody of its connections
+        connections = set(client._conns.values())  # noqa: SLF001
+        is_new = bool(self._connections) and not connections <= self._connections
+        self._connections = connections
+        return is_new
 
     async def seek_streams(self) -> Mapping[TP, int]:
         """Claims the partitions. What takes long (a day of seen ids from the log) goes on in the background:
@@ -139,6 +148,9 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
 
     async def settle(stream: Any) -> None:
         async for events in stream.noack_take(_TAKE, within=settings.bill_linger_seconds):
+            consumer: Any = app.consumer
+            if consumer.reconnected():
+                await app.settlement.compare_logs()
             settled = await asyncio.gather(
                 *(app.settlement.settle(partition, records) for partition, records in by_partition(events))
             )

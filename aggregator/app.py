@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -16,11 +15,13 @@ from aggregator.clickhouse import ClickHouse
 from aggregator.dead_letters import DeadLetters
 from aggregator.event_store import EventStore
 from aggregator.health import HealthServer
+from aggregator.incarnation_ledger import IncarnationLedger
+from aggregator.incarnations import Incarnations
 from aggregator.ledger import Ledger
+from aggregator.ledger_days import maintain_days
 from aggregator.live_windows import add_live_windows
 from aggregator.log_reader import LogReader
-from aggregator.postgres import RETRYABLE, connect_pool
-from aggregator.retry import tries
+from aggregator.postgres import connect_pool
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
 from sql.outbox import RELAY_SESSION, OutboxRelay
@@ -29,7 +30,6 @@ from sql.publisher import Publisher
 log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
-_NEXT_DAYS_EVERY = timedelta(hours=1)
 
 
 class Aggregator:
@@ -61,7 +61,8 @@ class Aggregator:
         self._closing.push_async_callback(health.stop)
         self._closing.push_async_callback(self._cancel_tasks)
         self._tasks = [
-            asyncio.create_task(self._watched(work)) for work in (relay.run(), create_days(ledger))
+            asyncio.create_task(self._watched(work))
+            for work in (relay.run(), maintain_days(ledger, settings.log_retention_seconds))
         ]
         self.app.settlement = Settlement(
             settings,
@@ -69,6 +70,7 @@ class Aggregator:
             BlockLedger(pool),
             EventStore(clickhouse),
             log_reader,
+            Incarnations(IncarnationLedger(pool), log_reader),
             DeadLetters(publisher.publish),
             clock_ms=clock_ms,
             on_crossing=relay.wake,
@@ -109,27 +111,3 @@ class Aggregator:
 def clock_ms() -> int:
     """Now, in epoch milliseconds: the one place where the aggregator asks for the time of day."""
     return time.time_ns() // 1_000_000
-
-
-async def create_days(ledger: Ledger) -> None:
-    """Makes tomorrow's table partitions of the ledger, every hour, until cancelled."""
-    while True:
-        today = datetime.now(UTC).date()
-        for day in (today, today + timedelta(days=1)):
-            await _create_day(ledger, day)
-        await asyncio.sleep(_NEXT_DAYS_EVERY.total_seconds())
-
-
-async def _create_day(ledger: Ledger, day: date) -> None:
-    """Makes the partitions of one day; where they can't be made, rows of that day go to the default ones."""
-    async for _ in tries():
-        try:
-            await ledger.create_day(day)
-        except RETRYABLE as error:
-            log.warning("ledger.day_not_created", day=str(day), error=str(error))
-        except asyncpg.PostgresError as error:
-            # Such as rows of the day that are in the default partition already: they are found there as well.
-            log.error("ledger.day_refused", day=str(day), error=str(error))  # noqa: TRY400  Postgres said it all
-            return
-        else:
-            return

@@ -14,8 +14,10 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from clickhouse_connect.driver.summary import QuerySummary
 
 from aggregator.domain.blocks import Block
+from aggregator.domain.lineage import Stretch
 from aggregator.domain.rows import EventRow
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
+from schemas.events import TrackingEvent
 from sql.load import clickhouse_query
 
 log = structlog.get_logger(__name__)
@@ -77,6 +79,27 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def billed(self) -> int:
         return sum(each.billed for each in self.found)
+
+    def of(self, block: Block) -> Block:
+        """The block with the figures of what was found of it."""
+        hashed = sum(each.position_hash for each in self.found) % _UINT64
+        return msgspec.structs.replace(
+            block,
+            event_rows=self.event_rows,
+            billed=self.billed,
+            position_hash=hashed - _UINT64
+            if hashed >= _UINT64 // 2
+            else hashed,  # signed, as Postgres has it
+        )
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """An event that was counted: its id, its position (blocks.position), when it was received (epoch ms)."""
+
+    organization_id: str
+    event_id: str
+    position: int
+    received_at: int
 
 
 class Client(Protocol):
@@ -161,6 +184,22 @@ class EventStore:
         rows = await self._rows("verify_block", _coordinates(block))
         return judge(block, [Found(*(int(value) for value in row)) for row in rows])
 
+    async def verify_all(self, blocks: Sequence[Block]) -> list[Verdict]:
+        """`verify` for many blocks of one partition, which ascend by number, in one query."""
+        rows = await self._rows(
+            "verify_blocks",
+            {
+                "partition": blocks[0].partition,
+                "first_block": blocks[0].block,
+                "last_block": blocks[-1].block,
+            },
+        )
+        found: dict[tuple[int, int], list[Found]] = {}
+        for incarnation, block, *figures in rows:
+            of_block = found.setdefault((int(incarnation), int(block)), [])
+            of_block.append(Found(*(int(value) for value in figures)))
+        return [judge(block, found.get((block.incarnation, block.block), ())) for block in blocks]
+
     async def repair(self, block: Block) -> None:
         """Deletes what inserts below the block's own (epoch, attempt) left of it, on all replicas.
 
@@ -173,6 +212,29 @@ class EventStore:
                 clickhouse_query("repair_block"), parameters, settings={"mutations_sync": 2}
             )
         log.warning("deleted what was wrong of a block", **parameters)
+
+    async def counted(self, partition: int, stretch: Stretch, since: int) -> list[Counted]:
+        """The events stored of a range, received at `since` (epoch ms) or later, in the order of the log.
+
+        Looks at every row received since then: for the rare case that nothing else knows.
+        """
+        rows = await self._rows(
+            "counted_between",
+            {"partition": partition, "since": since, **msgspec.structs.asdict(stretch)},
+        )
+        return [Counted(*row) for row in rows]
+
+    async def which_counted(self, events: Sequence[TrackingEvent], since: int) -> set[tuple[str, str, str]]:
+        """(organization, campaign, eventId) of those stored, received at `since` (epoch ms) or later."""
+        rows = await self._rows(
+            "counted_ids",
+            {
+                "campaigns": sorted({event.campaign_id for event in events}),
+                "event_ids": [event.event_id for event in events],
+                "since": since,
+            },
+        )
+        return {(str(organization), str(campaign), str(event)) for organization, campaign, event in rows}
 
     async def started_at(self) -> int:
         """Epoch seconds at which the server started, exact to a second or two.

@@ -26,6 +26,13 @@ _WITHIN_S = 15
 _LOW_DISK = 2 * 1024**3
 
 
+_KNOWS_LOSSES = "SELECT to_regclass('ledger.losses') IS NOT NULL"
+_LOST = (
+    "SELECT (SELECT count(*) FROM ledger.incarnations),"
+    " (SELECT coalesce(sum(event_rows), 0)::bigint FROM ledger.losses)"
+)
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One thing that was looked at; `mend` is empty when nothing is to be done."""
 
@@ -134,6 +141,7 @@ async def _postgres(addresses: Addresses) -> list[Finding]:
         may = await connection.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')")
         table = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
         rows = await connection.fetch("SELECT name, checksum FROM schema_migrations") if table else []
+        lost = await connection.fetchrow(_LOST) if await connection.fetchval(_KNOWS_LOSSES) else None
     finally:
         await connection.close()
     mend = "" if may else f"GRANT CREATE ON SCHEMA public TO {user}"
@@ -141,7 +149,25 @@ async def _postgres(addresses: Addresses) -> list[Finding]:
         Finding("Postgres", ok=True, detail=f"version {version}, as {user}"),
         Finding("Postgres rights", bool(may), "may create tables" if may else "may not create tables", mend),
         _migrated("Postgres", {row["name"]: row["checksum"] for row in rows}),
+        *([_losses(*lost)] if lost else []),
     ]
+
+
+def _losses(new_logs: int, event_rows: int) -> Finding:
+    """Logs that were cut back or replaced are told, rows that were lost with them are to be dealt with."""
+    if not new_logs and not event_rows:
+        return Finding("losses", ok=True, detail="none")
+    detail = f"{new_logs} times a partition went on in another log"
+    if not event_rows:
+        return Finding(
+            "losses", ok=True, detail=f"{detail}; ClickHouse lacks nothing (see `flightline reconcile`)"
+        )
+    return Finding(
+        "losses",
+        ok=False,
+        detail=f"{detail}; {event_rows} billed events will never be in ClickHouse",
+        mend="`flightline reconcile` names them; this is told until the rows of ledger.losses are deleted",
+    )
 
 
 async def _clickhouse(addresses: Addresses) -> list[Finding]:

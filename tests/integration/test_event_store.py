@@ -271,6 +271,22 @@ async def test_verification_reads_the_projection(
     assert (await store.verify(a_block(partition, 1, rows))).exact
 
 
+async def test_many_blocks_are_verified_by_one_query_that_reads_the_projection(
+    client: AsyncClient, store: EventStore, partition: int
+) -> None:
+    blocks = []
+    for number in range(2, 8):
+        rows = block_rows(partition, number, 100)
+        blocks.append(a_block(partition, number, rows))
+        await store.insert(blocks[-1], rows[:-1] if number == 4 else rows)
+    blocks[-1] = msgspec.structs.replace(blocks[-1], incarnation=1)
+    client.set_client_setting("force_optimize_projection", 1)
+    client.set_client_setting("force_optimize_projection_name", "by_block")
+    verdicts = await store.verify_all(blocks)
+    assert [verdict.exact for verdict in verdicts] == [True, True, False, True, True, False]
+    assert [verdict.event_rows for verdict in verdicts] == [100, 100, 99, 100, 100, 0]
+
+
 async def test_the_start_of_the_server_is_known(store: EventStore) -> None:
     first = await store.started_at()
     assert abs(await store.started_at() - first) <= 2
