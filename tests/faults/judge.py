@@ -1,0 +1,106 @@
+"""The client's own record beside the ledger and ClickHouse; `flightline reconcile` judges as well."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import aiohttp
+import asyncpg
+import msgspec
+
+from tests.faults.gauges import COUNTED
+from tests.faults.mix import Campaign
+from tests.faults.record import Event, Record
+from tests.running import RunningStack
+
+_ACCOUNTS = """
+    SELECT campaign_id::text AS id, budget, billed FROM ledger.accounts WHERE campaign_id = ANY($1::uuid[])
+"""
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """Events; `over_budget` in micros. `promised`: different events with a 2xx."""
+
+    promised: int
+    counted: int
+    lost: int
+    doubled: int
+    over_budget: int
+    unknown: int
+    """Without an answer, so counted once or not at all."""
+    differences: list[str] = []
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.doubled or self.over_budget or self.differences)
+
+
+async def judge(stack: RunningStack, campaigns: Sequence[Campaign], record: Record) -> Verdict:
+    """The record beside what was counted. Call when all that was logged is billed and stored."""
+    ids = [campaign.id for campaign in campaigns]
+    rows = await _rows(stack, ids)
+    connection = await asyncpg.connect(stack.ready.postgres)
+    try:
+        counted = int(await connection.fetchval(COUNTED, ids))
+        accounts = {row["id"]: dict(row) for row in await connection.fetch(_ACCOUNTS, ids)}
+    finally:
+        await connection.close()
+    promised = {(e.campaign_id, e.event_id) for e in record.promised}
+    unknown = {(e.campaign_id, e.event_id) for e in record.unanswered}
+    expected = len(promised) + len(unknown & rows.keys())
+    missing, twice = promised - rows.keys(), rows.total() - len(rows)
+    return Verdict(
+        promised=len(promised),
+        counted=counted,
+        lost=max(len(missing), expected - counted, 0),
+        doubled=max(twice, counted - expected, 0),
+        over_budget=sum(
+            max(0, a["billed"] - a["budget"]) for a in accounts.values() if a["budget"] is not None
+        ),
+        unknown=len(unknown),
+        differences=[
+            *(
+                f"{key} is counted and was never promised"
+                for key in list(rows.keys() - promised - unknown)[:5]
+            ),
+            *(f"{event.event_id} was refused: {event.refusals[0]}" for event in record.refused[:5]),
+            *_money(campaigns, record, accounts),
+        ],
+    )
+
+
+def _money(campaigns: Sequence[Campaign], record: Record, accounts: dict[str, dict[str, int]]) -> list[str]:
+    """What an endless campaign has cost follows from the promises alone; another one ends at its budget."""
+    found = []
+    for campaign in campaigns:
+        mine = [e for e in record.promised if e.campaign_id == campaign.id]
+        account = accounts[campaign.id]
+        if campaign.plan.abandoned:
+            continue
+        cost = sum(_accepted_cost(event) for event in mine)
+        billed = cost if account["budget"] is None else min(cost, account["budget"])
+        # A copy that nobody was told of may have been billed before the one that was answered as unbilled.
+        is_right = account["billed"] == billed if campaign.plan.endless else account["billed"] >= billed
+        if not is_right:
+            found.append(f"{campaign.plan.title}: billed {account['billed']}, by the promises {billed}")
+    return found
+
+
+def _accepted_cost(event: Event) -> int:
+    return 0 if event.status == "unbilled" else event.cost
+
+
+async def _rows(stack: RunningStack, ids: Sequence[str]) -> Counter[tuple[str, str]]:
+    base, _, database = stack.ready.clickhouse.rpartition("/")
+    listed = ", ".join(f"'{id_}'" for id_ in ids)
+    query = (
+        "SELECT toString(campaign_id), event_id, count() FROM events"  # noqa: S608  ids of our own
+        f" WHERE campaign_id IN ({listed}) GROUP BY campaign_id, event_id FORMAT TSV"
+    )
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(base, params={"database": database}, data=query) as answer,
+    ):
+        text = await answer.text()
+        assert answer.status == 200, text
+    lines = (line.split("\t") for line in text.splitlines())
+    return Counter({(campaign_id, event_id): int(count) for campaign_id, event_id, count in lines})
