@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 import aiohttp
 import asyncpg
@@ -37,7 +38,8 @@ class Verdict(msgspec.Struct, kw_only=True):
 async def judge(stack: RunningStack, campaigns: Sequence[Campaign], record: Record) -> Verdict:
     """The record beside what was counted. Call when all that was logged is billed and stored."""
     ids = [campaign.id for campaign in campaigns]
-    rows = await _rows(stack, ids)
+    stored = await _rows(stack, ids)
+    rows = stored.counts
     connection = await asyncpg.connect(stack.ready.postgres)
     try:
         counted = int(await connection.fetchval(COUNTED, ids))
@@ -64,6 +66,7 @@ async def judge(stack: RunningStack, campaigns: Sequence[Campaign], record: Reco
             ),
             *(f"{event.event_id} was refused: {event.refusals[0]}" for event in record.refused[:5]),
             *_money(campaigns, record, accounts),
+            *_times(record, stored.times),
         ],
     )
 
@@ -89,12 +92,31 @@ def _accepted_cost(event: Event) -> int:
     return 0 if event.status == "unbilled" else event.cost
 
 
-async def _rows(stack: RunningStack, ids: Sequence[str]) -> Counter[tuple[str, str]]:
+def _times(record: Record, times: dict[tuple[str, str], str]) -> list[str]:
+    """Whatever came late and out of order stands at the time that its own clock gave."""
+    found = []
+    for event in record.promised:
+        said, stored = event.body.get("occurredAt"), times.get((event.campaign_id, event.event_id))
+        if said is None or stored is None or "sentAt" in event.body:
+            continue
+        if datetime.fromisoformat(said) != datetime.fromisoformat(f"{stored}+00:00"):
+            found.append(f"{event.event_id}: occurred at {said}, stored as {stored}")
+    return found[:5]
+
+
+class _Rows(msgspec.Struct, frozen=True):
+    """What ClickHouse holds, by campaign and event."""
+
+    counts: Counter[tuple[str, str]]
+    times: dict[tuple[str, str], str]
+
+
+async def _rows(stack: RunningStack, ids: Sequence[str]) -> _Rows:
     base, _, database = stack.ready.clickhouse.rpartition("/")
     listed = ", ".join(f"'{id_}'" for id_ in ids)
     query = (
-        "SELECT toString(campaign_id), event_id, count() FROM events"  # noqa: S608  ids of our own
-        f" WHERE campaign_id IN ({listed}) GROUP BY campaign_id, event_id FORMAT TSV"
+        "SELECT toString(campaign_id), event_id, count(), toString(any(occurred_at)) FROM events"  # noqa: S608
+        f" WHERE campaign_id IN ({listed}) GROUP BY campaign_id, event_id FORMAT TSV"  # ids of our own
     )
     async with (
         aiohttp.ClientSession() as session,
@@ -102,5 +124,8 @@ async def _rows(stack: RunningStack, ids: Sequence[str]) -> Counter[tuple[str, s
     ):
         text = await answer.text()
         assert answer.status == 200, text
-    lines = (line.split("\t") for line in text.splitlines())
-    return Counter({(campaign_id, event_id): int(count) for campaign_id, event_id, count in lines})
+    lines = [line.split("\t") for line in text.splitlines()]
+    return _Rows(
+        Counter({(campaign_id, event_id): int(count) for campaign_id, event_id, count, _ in lines}),
+        {(campaign_id, event_id): at for campaign_id, event_id, _, at in lines},
+    )

@@ -20,6 +20,8 @@ from tests.running import RunningStack
 
 _TYPES = ("IMPRESSION", "IMPRESSION", "IMPRESSION", "CLICK", "CLICK", "CONVERSION", "BOUNCE", "UNSUBSCRIBE")
 _TICK_S = 0.02
+_LATE_DAYS = 6.0
+_BACKFILL_DAYS = 730.0
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -73,7 +75,8 @@ async def _make(api: ControlApi, stack: RunningStack, plan: Plan) -> Campaign:
 class Traffic:
     """Sends requests at a steady rate, however long the answers take, until it is stopped.
 
-    `copies`: how often each event is sent, by different ways at the same time.
+    `copies`: how often each event is sent, by different ways at the same time. `late`: the share of events
+    that are days late and out of order; when all are, some are years late.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Traffic:
         *,
         requests_per_second: float,
         copies: int = 1,
+        late: float = 0.3,
     ) -> None:
         self.record = Record()
         self._client = client
@@ -91,6 +95,7 @@ class Traffic:
         self._dice = dice
         self._rate = requests_per_second
         self._copies = copies
+        self._late = late
         self._sending: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
 
@@ -118,8 +123,9 @@ class Traffic:
         ways = [Way.BATCH, Way.LINES, Way.SINGLE, Way.SINGLE, Way.PIXEL, Way.MINIMAL]
         way = dice.choice(ways)
         few = way in {Way.BATCH, Way.LINES}
-        campaign = self._campaign(endless=not few and way is not Way.SINGLE)
-        events = [self._event(campaign) for _ in range(dice.randint(5, 25) if few else 1)]
+        with_status = way not in {Way.PIXEL, Way.MINIMAL}
+        campaign = self._campaign(endless=not with_status)
+        events = [self._event(campaign, with_status) for _ in range(dice.randint(5, 25) if few else 1)]
         if few and not campaign.plan.abandoned and dice.random() < 0.2:
             events.insert(dice.randrange(len(events)), self._malformed(campaign))
         self._start(events, way, gives_up=campaign.plan.abandoned)
@@ -162,7 +168,7 @@ class Traffic:
     def _campaign(self, *, endless: bool) -> Campaign:
         return self._dice.choice([c for c in self._campaigns if c.plan.endless or not endless])
 
-    def _event(self, campaign: Campaign) -> Event:
+    def _event(self, campaign: Campaign, with_status: bool) -> Event:
         dice, plan = self._dice, campaign.plan
         type_ = dice.choice(_TYPES)
         event_id = new_id()
@@ -176,7 +182,10 @@ class Traffic:
         if plan.cost is None:
             cost = dice.randint(1, 200_000)
             body["cost"] = stated(cost)
-        _put_time(body, dice)
+        if dice.random() < self._late:
+            # What is years late is unbilled, which an answer without a status does not tell.
+            years = self._late == 1 and with_status and not campaign.plan.abandoned and dice.random() < 0.2
+            _put_time(body, dice, _BACKFILL_DAYS if years else _LATE_DAYS)
         return self.record.add(Event(event_id, campaign.id, type_, cost, body, time.monotonic()))
 
     def _malformed(self, campaign: Campaign) -> Event:
@@ -186,17 +195,17 @@ class Traffic:
         return self.record.add(event)
 
 
-def _put_time(body: dict[str, Any], dice: random.Random) -> None:
-    """Some events are days late and out of order, some come from clocks that are wrong."""
-    kind = dice.random()
-    if kind < 0.7:
-        return
-    late = timedelta(seconds=dice.uniform(0, 6 * 86_400))
-    body["occurredAt"] = (datetime.now(UTC) - late).isoformat()
-    if kind > 0.9:
-        wrong = timedelta(seconds=dice.uniform(-86_400, 86_400))
-        body["sentAt"] = (datetime.now(UTC) + wrong).isoformat()
-        body["occurredAt"] = (datetime.now(UTC) + wrong - late / 2).isoformat()
+def _put_time(body: dict[str, Any], dice: random.Random, days: float) -> None:
+    """Days late, and out of order; some come from clocks that are wrong."""
+    happened = datetime.now(UTC) - timedelta(days=dice.uniform(0, days))
+    wrong = timedelta(seconds=dice.choice([0.0, 0.0, dice.uniform(-86_400, 86_400)]))
+    if wrong:
+        body["sentAt"] = _text(datetime.now(UTC) + wrong)
+    body["occurredAt"] = _text(happened + wrong)
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds")
 
 
 async def acknowledge_budgets(stack: RunningStack, campaigns: list[Campaign]) -> None:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.replays import flightline
 from tests.faults import form
@@ -33,19 +34,13 @@ class Scene:
         self._recoveries: list[float] = []
 
     @contextlib.asynccontextmanager
-    async def traffic(self, requests_per_second: float, copies: int) -> AsyncIterator[None]:
+    async def traffic(self, door: str | None, **how: Any) -> AsyncIterator[None]:
         """Traffic that is at its throughput when the block begins, and all answered when it has ended."""
         stack = self.stack
         self.campaigns = await make_campaigns(stack)
-        url, key = stack.ready.ingest, stack.ready.server_key
+        url, key = door or stack.ready.ingest, stack.ready.server_key
         async with Client(url, key, random.Random(self.dice.random())) as self.client:  # noqa: S311
-            self._traffic = Traffic(
-                self.client,
-                self.campaigns,
-                self.dice,
-                requests_per_second=requests_per_second,
-                copies=copies,
-            )
+            self._traffic = Traffic(self.client, self.campaigns, self.dice, **how)
             self.gauges = Gauges(stack, self.campaigns, self.record)
             await self.gauges.start()
             offering = [
@@ -98,13 +93,22 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def scene(
-    stack: RunningStack, fault: str, folder: Path, *, requests_per_second: float = 20, copies: int = 1
+    stack: RunningStack,
+    fault: str,
+    folder: Path,
+    *,
+    door: str | None = None,
+    requests_per_second: float = 20,
+    copies: int = 1,
+    late: float = 0.3,
 ) -> AsyncIterator[Scene]:
-    """A scene that is judged when the block has ended without a failure."""
+    """A scene that is judged when the block has ended without a failure. `door`: the address that the client
+    takes in place of the stack's own; the rest as `Traffic` has it."""
     seed = form.seed()
     print(f"{fault}: FLIGHTLINE_SEED={seed}")  # noqa: T201  a failure is looked at with it
     made = Scene(stack, fault, random.Random(seed), seed)  # noqa: S311  choices, not secrets
-    async with made.traffic(requests_per_second, copies):
+    how = {"requests_per_second": requests_per_second, "copies": copies, "late": late}
+    async with made.traffic(door, **how):
         yield made
     await made.verdict(folder)
 

@@ -12,6 +12,7 @@ _COLUMNS = (
     "fault",
     "seed",
     "events promised",
+    "no answer",
     "counted",
     "lost",
     "doubled",
@@ -30,7 +31,7 @@ class Row(msgspec.Struct, frozen=True):
 
     def cells(self) -> tuple[str, ...]:
         verdict = self.verdict
-        counts = (verdict.promised, verdict.counted, verdict.lost, verdict.doubled)
+        counts = (verdict.promised, verdict.unknown, verdict.counted, verdict.lost, verdict.doubled)
         over = f"{verdict.over_budget / 1_000_000:.6f}" if verdict.over_budget else "0"
         return (self.fault, str(self.seed), *(f"{count:,}" for count in counts), over, self._seconds())
 
