@@ -1,5 +1,7 @@
 """The client's own record beside the ledger and ClickHouse; `flightline reconcile` judges as well."""
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +20,18 @@ _ACCOUNTS = """
 """
 
 
+VERIFIED_SOON = {"FLIGHTLINE_VERIFY_AFTER_SECONDS": "2"}
+"""In the place of a minute. What was given up in a fault may still arrive in ClickHouse, so its rows are
+exact once they are verified; the ledger always is."""
+
+_NOT_VERIFIED = """
+    SELECT (SELECT count(*) FROM ledger.blocks WHERE verified_at IS NULL)
+         + (SELECT count(*) FROM ledger.partitions WHERE blocked_offset < next_offset) AS waiting,
+           (SELECT coalesce(sum(next_offset), 0) FROM ledger.partitions) AS billed
+"""
+_QUIET_S = 2.0
+
+
 class Verdict(msgspec.Struct, kw_only=True):
     """Events; `over_budget` in micros. `promised`: different events with a 2xx."""
 
@@ -33,6 +47,23 @@ class Verdict(msgspec.Struct, kw_only=True):
     @property
     def is_clean(self) -> bool:
         return not (self.lost or self.doubled or self.over_budget or self.differences)
+
+
+async def until_verified(stack: RunningStack, within_s: float) -> None:
+    """Waits until nothing more is billed, and all that is billed is found exact in ClickHouse."""
+    connection = await asyncpg.connect(stack.ready.postgres)
+    try:
+        deadline, billed, since = time.monotonic() + within_s, -1, time.monotonic()
+        while True:
+            row, now = await connection.fetchrow(_NOT_VERIFIED), time.monotonic()
+            if row["waiting"] or row["billed"] != billed:
+                billed, since = row["billed"], now
+            if now - since > _QUIET_S:
+                return
+            assert now < deadline, f"{row['waiting']} blocks are not verified after {within_s:.0f} s"
+            await asyncio.sleep(0.2)
+    finally:
+        await connection.close()
 
 
 async def judge(stack: RunningStack, campaigns: Sequence[Campaign], record: Record) -> Verdict:

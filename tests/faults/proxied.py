@@ -11,6 +11,7 @@ import msgspec
 
 from compose.engines import kafka
 from compose.process import die_with_parent
+from tests.faults.judge import VERIFIED_SOON
 from tests.faults.proxy import Proxy
 from tests.running import RunningStack, free_port_base, running_stack, until
 
@@ -41,7 +42,7 @@ def proxied_stack(folder: Path, *arguments: str) -> Iterator[Proxied]:
     with contextlib.ExitStack() as opened:
         proxies = {name: opened.enter_context(Proxy(fronts[name], targets[name])) for name in targets}
         opened.enter_context(_kafka(folder / "kafka", targets["kafka"], fronts["kafka"]))
-        env = {"FLIGHTLINE_KAFKA": f"127.0.0.1:{fronts['kafka']}"}
+        env = VERIFIED_SOON | {"FLIGHTLINE_KAFKA": f"127.0.0.1:{fronts['kafka']}"}
         engines = opened.enter_context(
             running_stack(folder / "engines", "--only-engines", port_base=engines_base, env=env)
         )

@@ -12,7 +12,7 @@ from tests.e2e.replays import flightline
 from tests.faults import form
 from tests.faults.client import Client
 from tests.faults.gauges import Gauges
-from tests.faults.judge import Verdict, judge
+from tests.faults.judge import Verdict, judge, until_verified
 from tests.faults.mix import Traffic, acknowledge_budgets, make_campaigns
 from tests.faults.record import Record
 from tests.faults.table import Row, publish
@@ -21,6 +21,7 @@ from tests.running import RunningStack
 _FIRST_STEADY_S = 60
 _ANSWERED_WITHIN_S = 120
 _RECONCILED_WITHIN_S = 180
+_LOG_LINES = 200
 
 
 class Scene:
@@ -74,6 +75,7 @@ class Scene:
 
     async def verdict(self, folder: Path) -> None:
         """Judges; fails the test when anything was lost, doubled, or billed over a budget."""
+        await until_verified(self.stack, _RECONCILED_WITHIN_S)
         promised_to = [campaign.id for campaign in self.campaigns if not campaign.plan.abandoned]
         file = self.record.write_promises(folder / "promises", promised_to)
         reconciled = await flightline(
@@ -88,7 +90,14 @@ class Scene:
         assert not unanswered, f"seed {self._seed}: no answer to {len(unanswered)} events: {unanswered[:3]}"
 
     def _complaint(self, found: Verdict, reconciled: str) -> str:
-        return f"seed {self._seed}\n{found}\nretries {self.client.retries}\n{reconciled}"
+        told = [f"seed {self._seed}", str(found), f"retries {self.client.retries}", reconciled]
+        return "\n".join([*told, *self._aggregators_said()])
+
+    def _aggregators_said(self) -> list[str]:
+        lines = [line for index in (0, 1) for line in self.stack.log(f"aggregator-{index}").splitlines()]
+        return [line for line in lines if '"level": "' in line and '"level": "debug' not in line][
+            -_LOG_LINES:
+        ]
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,6 @@
 """Copies of events, and events that come late and out of order."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -9,9 +8,9 @@ import psutil
 import pytest
 
 from tests.faults import form
+from tests.faults.conftest import Breakable
 from tests.faults.inflict import kill
 from tests.faults.scene import Scene, now, scene
-from tests.running import RunningStack, running_stack, scratch
 
 _COPIES = 5
 _STORM_S = 60.0 if form.LONG else 8.0
@@ -19,28 +18,18 @@ _DUPLICATES = "SELECT sum(duplicates) FROM ledger.accounts WHERE campaign_id = A
 pytestmark = pytest.mark.timeout(1_800 if form.LONG else 420)
 
 
-@pytest.fixture(scope="module")
-def doubled_stack() -> Iterator[RunningStack]:
-    """Two doors and two aggregators, of this module's own: some of them are killed."""
-    with (
-        scratch() as folder,
-        running_stack(folder / "state", "--ingest", "2", "--aggregators", "2") as running,
-    ):
-        yield running
-
-
 async def test_a_storm_of_copies_through_all_doors_counts_each_event_once_while_doors_and_owners_are_killed(
-    doubled_stack: RunningStack, tmp_path: Path
+    breakable: Breakable, tmp_path: Path
 ) -> None:
     title = f"each event sent {_COPIES} times through two doors, a door and an aggregator killed"
-    async with scene(doubled_stack, title, tmp_path, requests_per_second=6, copies=_COPIES) as under_load:
+    async with scene(breakable.stack, title, tmp_path, requests_per_second=6, copies=_COPIES) as under_load:
         assert all(connections(under_load)), "no copies for one of the doors"
         for kind in ("aggregator", "ingest"):
             await under_load.pause(_STORM_S / 4, _STORM_S / 2)
             since = now()
             kill([under_load.dice.choice(under_load.stack.ready.processes[kind])])
             await under_load.recovered(since)
-    connection = await asyncpg.connect(doubled_stack.ready.postgres)
+    connection = await asyncpg.connect(breakable.stack.ready.postgres)
     try:
         dropped = await connection.fetchval(_DUPLICATES, [campaign.id for campaign in under_load.campaigns])
     finally:
@@ -60,11 +49,12 @@ def connections(under_load: Scene) -> list[int]:
     ]
 
 
+@form.only_long
 async def test_events_years_late_and_out_of_order_are_counted_once_and_stand_at_their_own_time(
-    doubled_stack: RunningStack, tmp_path: Path
+    breakable: Breakable, tmp_path: Path
 ) -> None:
     title = "all events late and out of order, some by years, ClickHouse killed"
-    async with scene(doubled_stack, title, tmp_path, late=1) as under_load:
+    async with scene(breakable.stack, title, tmp_path, late=1) as under_load:
         await asyncio.sleep(_STORM_S / 2)
         since = now()
         kill(under_load.stack.ready.processes["clickhouse"])

@@ -1,34 +1,24 @@
 """kill -9 at random moments under load: each kind of process in turn, and everything at once."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults import form
+from tests.faults.conftest import Breakable
 from tests.faults.inflict import KINDS, everything, kill
 from tests.faults.scene import now, scene
-from tests.running import RunningStack, free_port_base, running_stack, scratch
 
-_PARTS = ("--ingest", "2", "--aggregators", "2")
 pytestmark = pytest.mark.timeout(1_800 if form.LONG else 420)
-
-
-@pytest.fixture(scope="module")
-def doubled_stack() -> Iterator[RunningStack]:
-    """Two doors and two aggregators, of this module's own: what it kills, nobody else uses."""
-    with scratch() as folder, running_stack(folder / "state", *_PARTS) as running:
-        yield running
 
 
 @pytest.mark.parametrize("kinds", [(kind,) for kind in KINDS] if form.LONG else [KINDS], ids="-".join)
 async def test_kill_9_at_random_moments_loses_and_doubles_nothing(
-    doubled_stack: RunningStack, kinds: tuple[str, ...], tmp_path: Path
+    breakable: Breakable, kinds: tuple[str, ...], tmp_path: Path
 ) -> None:
     name = f"kill -9 of {kinds[0]}" if form.LONG else "kill -9 of each process"
-    async with scene(doubled_stack, f"{name}, {form.ROUNDS * len(kinds)} times", tmp_path) as under_load:
+    async with scene(breakable.stack, f"{name}, {form.ROUNDS * len(kinds)} times", tmp_path) as under_load:
         for kind in under_load.dice.sample(kinds, len(kinds)) * form.ROUNDS:
             await under_load.pause(0, 2)
             pids = under_load.stack.ready.processes[kind]
@@ -41,20 +31,17 @@ async def test_kill_9_at_random_moments_loses_and_doubles_nothing(
 
 
 async def test_kill_9_of_everything_at_once_loses_and_doubles_nothing_and_up_goes_on(
-    folder: Path, tmp_path: Path
+    breakable: Breakable, tmp_path: Path
 ) -> None:
-    state, base = folder / "state", free_port_base()
-    with contextlib.ExitStack() as stacks:
-        first = stacks.enter_context(running_stack(state, *_PARTS, port_base=base))
-        async with scene(first, "kill -9 of everything at once, then `up`", tmp_path) as under_load:
-            await under_load.pause(0, 2)
-            victims, since = everything(first), now()
-            kill(victims)
-            first.process.wait(10)
-            first.ready_file.unlink(missing_ok=True)  # of the stack that was killed
-            again = running_stack(state, *_PARTS, port_base=base)
-            under_load.stack = await asyncio.to_thread(stacks.enter_context, again)
-            ready_after = now() - since
-            print(f"ready {ready_after:.1f} s after the kill")  # noqa: T201  a figure of the document
-            await under_load.recovered(since)
-            assert ready_after < form.RECOVERED_WITHIN_S
+    first = breakable.stack
+    async with scene(first, "kill -9 of everything at once, then `up`", tmp_path) as under_load:
+        await under_load.pause(0, 2)
+        victims, since = everything(first), now()
+        kill(victims)
+        first.process.wait(10)
+        first.ready_file.unlink(missing_ok=True)  # of the stack that was killed
+        under_load.stack = await asyncio.to_thread(breakable.up)
+        ready_after = now() - since
+        print(f"ready {ready_after:.1f} s after the kill")  # noqa: T201  a figure of the document
+        await under_load.recovered(since)
+        assert ready_after < form.RECOVERED_WITHIN_S

@@ -1,16 +1,15 @@
 """Processes that are stopped for a while under load: they neither answer nor close their connections."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from tests.faults import form
+from tests.faults.conftest import Breakable
 from tests.faults.inflict import frozen
 from tests.faults.scene import Scene, now, scene
-from tests.running import RunningStack, running_stack, scratch
 
 _SESSION_S = 6.0
 """FLIGHTLINE_SESSION_TIMEOUT_SECONDS: an aggregator that is silent for longer loses its partitions."""
@@ -19,32 +18,23 @@ _OWNERS = "SELECT partition, owner FROM ledger.partitions WHERE owner NOT LIKE '
 pytestmark = pytest.mark.timeout(1_800 if form.LONG else 420)
 
 
-@pytest.fixture(scope="module")
-def doubled_stack() -> Iterator[RunningStack]:
-    """Two doors and two aggregators, of this module's own: what it stops, nobody else uses."""
-    with (
-        scratch() as folder,
-        running_stack(folder / "state", "--ingest", "2", "--aggregators", "2") as running,
-    ):
-        yield running
-
-
+@form.only_long
 @pytest.mark.parametrize("engine", ["kafka", "postgres", "clickhouse"])
 async def test_an_engine_stopped_for_a_while_loses_and_doubles_nothing(
-    doubled_stack: RunningStack, engine: str, tmp_path: Path
+    breakable: Breakable, engine: str, tmp_path: Path
 ) -> None:
     title = f"{engine} stopped for {form.OUTAGE_S:.0f} s"
-    async with scene(doubled_stack, title, tmp_path) as under_load:
+    async with scene(breakable.stack, title, tmp_path) as under_load:
         with frozen(under_load.stack.ready.processes[engine]):
             await asyncio.sleep(form.OUTAGE_S)
         await under_load.recovered(now())
 
 
 async def test_a_zombie_aggregator_woken_beyond_its_session_bills_and_stores_nothing_twice(
-    doubled_stack: RunningStack, tmp_path: Path
+    breakable: Breakable, tmp_path: Path
 ) -> None:
     async with scene(
-        doubled_stack, "an aggregator stopped beyond its session, woken", tmp_path
+        breakable.stack, "an aggregator stopped beyond its session, woken", tmp_path
     ) as under_load:
         zombie = under_load.dice.choice(under_load.stack.ready.processes["aggregator"])
         since = now()
@@ -65,12 +55,13 @@ async def until_taken_over(under_load: Scene, pid: int) -> None:
         await connection.close()
 
 
+@form.only_long
 async def test_aggregators_that_fight_for_partitions_bill_and_store_nothing_twice(
-    doubled_stack: RunningStack, tmp_path: Path
+    breakable: Breakable, tmp_path: Path
 ) -> None:
     """Each in turn is away for a little longer than its session: a rebalance away from it, and one back."""
-    turns = 10 if form.LONG else 2
-    async with scene(doubled_stack, f"{2 * turns} rebalances under load", tmp_path) as under_load:
+    turns = 10
+    async with scene(breakable.stack, f"{2 * turns} rebalances under load", tmp_path) as under_load:
         since = now()
         for turn in range(turns):
             with frozen([under_load.stack.ready.processes["aggregator"][turn % 2]]):
