@@ -12,6 +12,7 @@ import structlog
 from faust.types import TP
 
 from aggregator.domain.batch import LogRecord
+from aggregator.ending import in_time
 from aggregator.log_reader import log_record
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
@@ -105,6 +106,10 @@ class AggregatorApp(SoughtApp):
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
         await self.lifecycle.stop()
+
+    async def stop(self) -> None:
+        async with in_time(self.lifecycle.stop, lambda: 1 if self.crash_reason else 0):
+            await super().stop()
 
     def _new_transport(self) -> _Transport:
         return _Transport(self.conf.broker_consumer, self)

@@ -1,8 +1,10 @@
-"""`python -m compose.kafka_jars`: fetches Kafka's jars as pinned in kafka.sha256, unless they are there.
+"""`python -m compose.kafka_jars`: fetches Kafka's jars as pinned in kafka.sha256, unless they are there, and
+prepares Kafka's classes for quick starts (engines/kafka_cache.py).
 
 `--pin` resolves Kafka's dependencies anew and writes kafka.sha256, for an upgrade of Kafka.
 """
 
+import asyncio
 import hashlib
 import shutil
 import sys
@@ -13,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import requests
+from aiokafka.errors import KafkaError
 from jgo.maven import MavenContext
 from jgo.parse import Endpoint
 from rich.console import Console
 from rich.progress import track
 
+from compose.engines import kafka_cache
 from compose.engines.kafka_pins import (
     KAFKA_VERSION,
     PINS_FILE,
@@ -107,6 +111,11 @@ def main(arguments: list[str]) -> int:
         return 1
     if count:
         console.print(f"Kafka {KAFKA_VERSION}: {count} jars fetched and verified", highlight=False)
+    try:
+        asyncio.run(kafka_cache.make())
+    except (ComposeError, KafkaError, OSError, TimeoutError) as error:
+        # It runs without as well, only its start takes longer.
+        console.print(f"Kafka's classes could not be prepared: {error}", highlight=False)
     return 0
 
 

