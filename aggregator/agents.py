@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import structlog
+from faust.tables import TableManager
 from faust.types import TP
 
 from aggregator.domain.batch import LogRecord
+from aggregator.ending import in_time
 from aggregator.log_reader import log_record
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
@@ -115,8 +117,20 @@ class AggregatorApp(SoughtApp):
         await super().on_shutdown()
         await self.lifecycle.stop()
 
+    async def stop(self) -> None:
+        async with in_time(self.lifecycle.stop, lambda: 1 if self.crash_reason else 0):
+            await super().stop()
+
     def _new_transport(self) -> _Transport:
         return _Transport(self.conf.broker_consumer, self)
+
+
+class PromptTables(TableManager):
+    """Starts at once. Faust gives an app a second to register its tables; ours are there before it starts."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
@@ -130,6 +144,7 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
         topic_disable_leader=True,
         topic_allow_declare=False,
         table_standby_replicas=0,
+        TableManager=PromptTables,
         consumer_auto_offset_reset="earliest",
         stream_buffer_maxsize=4 * _TAKE,
         broker_session_timeout=settings.session_timeout_seconds,

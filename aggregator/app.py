@@ -30,6 +30,7 @@ from sql.publisher import Publisher
 log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
+_PUBLISH_SECONDS = 1.5
 
 
 class Aggregator:
@@ -42,6 +43,7 @@ class Aggregator:
         add_live_windows(self.app, settings.live_windows(), self._publisher.publish, clock_ms)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = AsyncExitStack()
+        self._stopping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Opens the adapters; what is opened here is closed in the opposite order by `stop`."""
@@ -49,7 +51,6 @@ class Aggregator:
         pool = await connect_pool(settings.postgres, settings.postgres_connections)
         self._closing.callback(pool.terminate)
         publisher = self._publisher
-        self._closing.push_async_callback(publisher.stop)
         log_reader = LogReader(settings.kafka)
         self._closing.push_async_callback(log_reader.stop)
         clickhouse = ClickHouse(settings.clickhouse)
@@ -60,6 +61,8 @@ class Aggregator:
         await health.start()
         self._closing.push_async_callback(health.stop)
         self._closing.push_async_callback(self._cancel_tasks)
+        # Before the relay's lock is given up: whoever has it next must not be overtaken.
+        self._closing.push_async_callback(publisher.stop)
         self._tasks = [
             asyncio.create_task(self._watched(work))
             for work in (relay.run(), maintain_days(ledger, settings.log_retention_seconds))
@@ -76,12 +79,15 @@ class Aggregator:
             on_crossing=relay.wake,
             on_failure=self._crash,
         )
+        self._closing.push_async_callback(finish, relay, self._tasks[0])
         # Handed over first of all: what is billed is stored if that can be done in a few seconds.
         self._closing.push_async_callback(self.app.settlement.stop)
 
     async def stop(self) -> None:
-        """Hands the partitions over and closes everything."""
-        await self._closing.aclose()
+        """Hands the partitions over and closes everything, once, however often it is called."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._closing.aclose())
+        await asyncio.shield(self._stopping)
 
     async def _cancel_tasks(self) -> None:
         for task in self._tasks:
@@ -106,6 +112,12 @@ class Aggregator:
         return await asyncpg.connect(
             self._settings.postgres, timeout=_CONNECT_SECONDS, server_settings=RELAY_SESSION
         )
+
+
+async def finish(relay: OutboxRelay, running: asyncio.Task[None]) -> None:
+    """Lets the relay publish what was billed, if that can be done soon."""
+    relay.finish()
+    await asyncio.wait({running}, timeout=_PUBLISH_SECONDS)
 
 
 def clock_ms() -> int:

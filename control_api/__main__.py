@@ -18,7 +18,7 @@ from control_api.errors import SettingsError
 from control_api.life import Life
 from control_api.settings import Settings, load
 
-_ANSWER_SECONDS = 3.0
+_ANSWER_SECONDS = 2.5
 _END_SECONDS = 4.5
 
 

@@ -98,6 +98,11 @@ class ControlApi:
         self.terminate()
         return self.wait(20)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def terminate(self) -> None:
         """Asks it to end."""
         assert self._process is not None

@@ -26,8 +26,9 @@ from tests.integration.control import ControlApi, eventually, running_control_ap
 from tests.running import RunningStack, running_stack, scratch
 
 _WITHIN = 60.0
-_ENDS_WITHIN = 10.0
-"""What the service promises for SIGTERM."""
+_ENDS_WITHIN = 15.0
+"""The service promises ten seconds; the rest is for a machine that does other things as well. What hangs on a
+frozen engine hangs for as long as that is frozen, or for aiokafka's 40 s."""
 _KILLS = 6
 
 pytestmark = pytest.mark.timeout(300)
