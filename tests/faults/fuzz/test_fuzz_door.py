@@ -28,7 +28,7 @@ _MIB = 1024 * 1024
 _MOST_CASES = 6
 """On one connection."""
 
-pytestmark = pytest.mark.timeout(0)
+pytestmark = pytest.mark.timeout(0 if cases.CASES else 300)
 
 
 class Neighbour:
