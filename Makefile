@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo up test faults lint unit clean lock
+.PHONY: setup demo up test faults fuzz lint unit clean lock
 
 setup: $(STAMP)
 
@@ -44,6 +44,11 @@ faults: export FLIGHTLINE_FAULTS_TABLE ?= .flightline/faults.md
 faults: lint
 	@mkdir -p .flightline && rm -f $(FLIGHTLINE_FAULTS_TABLE)
 	$(BIN)/pytest -n 0 -s tests/faults $(TEST_ARGS); status=$$?; cat $(FLIGHTLINE_FAULTS_TABLE); exit $$status
+
+# A million cases of each kind of bad input.
+fuzz: export FLIGHTLINE_FUZZ_CASES ?= 1000000
+fuzz: lint
+	$(BIN)/pytest -n 0 -s tests/faults/fuzz $(TEST_ARGS)
 
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header -o requirements.lock

@@ -14,16 +14,16 @@ from collections.abc import Awaitable, Callable, Sequence
 import aiohttp
 import asyncpg
 
+from tests.faults import form
 from tests.faults.mix import Campaign
 from tests.faults.record import Record
 from tests.running import RunningStack
 
-ANSWERED_WITHIN_S = 1.0
-COUNTED_WITHIN_S = 2.0
-STORED_WITHIN_S = 3.0
+ANSWERED_WITHIN_S, COUNTED_WITHIN_S, STORED_WITHIN_S = (1.0, 2.0, 3.0) if form.LONG else (3.0, 6.0, 9.0)
+"""The short form runs beside other tests, on machines that are busy: it does not measure."""
 _EVERY_S = 0.2
 _BUCKET_S = 0.25
-_STEADY_S = 3.0
+_STEADY_S = 3.0 if form.LONG else 1.5
 _SLOW_SHARE = 0.1
 _ASK_S = 2.0
 

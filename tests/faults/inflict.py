@@ -14,11 +14,11 @@ KINDS = ("ingest", "aggregator", "control_api", "kafka", "postgres", "clickhouse
 _STOPPED_WITHIN_S = 10
 
 
-def kill(pids: Iterable[int]) -> None:
-    """kill -9, as good as at once."""
+def kill(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
+    """The signal to all of them, as good as at once."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
 def everything(stack: RunningStack) -> list[int]:

@@ -18,7 +18,7 @@ from tests.faults.record import Record
 from tests.faults.table import Row, publish
 from tests.running import RunningStack
 
-_FIRST_STEADY_S = 60
+_FIRST_STEADY_S = 180
 _ANSWERED_WITHIN_S = 120
 _RECONCILED_WITHIN_S = 180
 _LOG_LINES = 200

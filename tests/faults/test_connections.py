@@ -20,7 +20,7 @@ _PAIRS = {
 }
 _FOR_S = 20.0 if form.LONG else 3.0
 _RESET = [(pair,) for pair in _PAIRS] if form.LONG else [tuple(_PAIRS)]
-pytestmark = pytest.mark.timeout(1_800 if form.LONG else 420)
+pytestmark = pytest.mark.timeout(form.TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")

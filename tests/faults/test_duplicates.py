@@ -15,7 +15,7 @@ from tests.faults.scene import Scene, now, scene
 _COPIES = 5
 _STORM_S = 60.0 if form.LONG else 8.0
 _DUPLICATES = "SELECT sum(duplicates) FROM ledger.accounts WHERE campaign_id = ANY($1::uuid[])"
-pytestmark = pytest.mark.timeout(1_800 if form.LONG else 420)
+pytestmark = pytest.mark.timeout(form.TIMEOUT_S)
 
 
 async def test_a_storm_of_copies_through_all_doors_counts_each_event_once_while_doors_and_owners_are_killed(

@@ -1,6 +1,7 @@
 """kill -9 at random moments under load: each kind of process in turn, and everything at once."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.faults.conftest import Breakable
 from tests.faults.inflict import KINDS, everything, kill
 from tests.faults.scene import now, scene
 
-pytestmark = pytest.mark.timeout(1_800 if form.LONG else 420)
+pytestmark = pytest.mark.timeout(form.TIMEOUT_S)
 
 
 @pytest.mark.parametrize("kinds", [(kind,) for kind in KINDS] if form.LONG else [KINDS], ids="-".join)
@@ -28,6 +29,23 @@ async def test_kill_9_at_random_moments_loses_and_doubles_nothing(
             seconds = await under_load.recovered(since)
             felt_by = under_load.gauges.complaints(since, now())
             print(f"{len(victims)} of {len(pids)} {kind}: felt {seconds:.1f} s {felt_by}")  # noqa: T201
+
+
+@form.only_long
+async def test_processes_that_are_told_to_end_under_load_lose_and_double_nothing(
+    breakable: Breakable, tmp_path: Path
+) -> None:
+    """One after the other; the supervisor starts each again."""
+    title = "SIGTERM to each process (Postgres: a fast shutdown)"
+    async with scene(breakable.stack, title, tmp_path) as under_load:
+        for kind in under_load.dice.sample(KINDS, len(KINDS)):
+            await under_load.pause(0, 2)
+            number = signal.SIGINT if kind == "postgres" else signal.SIGTERM
+            since = now()
+            kill(under_load.stack.ready.processes[kind], number)
+            seconds = await under_load.recovered(since)
+            felt_by = under_load.gauges.complaints(since, now())
+            print(f"{kind} told to end: felt {seconds:.1f} s {felt_by}")  # noqa: T201
 
 
 async def test_kill_9_of_everything_at_once_loses_and_doubles_nothing_and_up_goes_on(

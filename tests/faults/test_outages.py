@@ -15,7 +15,7 @@ _SESSION_S = 6.0
 """FLIGHTLINE_SESSION_TIMEOUT_SECONDS: an aggregator that is silent for longer loses its partitions."""
 _TAKEN_OVER_WITHIN_S = 60
 _OWNERS = "SELECT partition, owner FROM ledger.partitions WHERE owner NOT LIKE '%:' || $1 || ':%'"
-pytestmark = pytest.mark.timeout(1_800 if form.LONG else 420)
+pytestmark = pytest.mark.timeout(form.TIMEOUT_S)
 
 
 @form.only_long
