@@ -95,18 +95,17 @@ class DurableSink:
         }
 
     def _by_partition(self, events: Sequence[TrackingEvent]) -> Mapping[int, Sequence[TrackingEvent]]:
-        if len(events) == 1:
-            return {self._partition(events[0]): events}
-        groups: dict[int, list[TrackingEvent]] = {}
-        for event in events:
-            groups.setdefault(self._partition(event), []).append(event)
-        return groups
-
-    def _partition(self, event: TrackingEvent) -> int:
         partitions = self._kafka.partitions
         if not partitions:
-            return _UNKNOWN_PARTITION
-        return partition_of(event.organization_id, event.event_id, partitions)
+            return {_UNKNOWN_PARTITION: events}
+        if len(events) == 1:
+            event = events[0]
+            return {partition_of(event.organization_id, event.event_id, partitions): events}
+        groups: dict[int, list[TrackingEvent]] = {}
+        for event in events:
+            partition = partition_of(event.organization_id, event.event_id, partitions)
+            groups.setdefault(partition, []).append(event)
+        return groups
 
     def _add(self, partition: int, lines: bytes, events: int) -> _Ticket:
         loop = asyncio.get_running_loop()

@@ -37,7 +37,8 @@ class KafkaSink:
         self._deadline = deadline_seconds
         self._circuit = Circuit(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._producer: AIOKafkaProducer | None = None
-        self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._given_up = asyncio.Event()
+        self._unacknowledged: set[asyncio.Future[object]] = set()
         self._reachable = asyncio.Event()
         self._abandoned: set[asyncio.Task[None]] = set()
         self.partitions = 0
@@ -63,16 +64,16 @@ class KafkaSink:
                 self._circuit.failed()
                 log.warning("sink.kafka_unavailable", error=repr(error), next_try_seconds=self._circuit.pause)
                 continue
-            self._given_up = asyncio.get_running_loop().create_future()
+            self._given_up.clear()
             self._producer = producer
             self._circuit.connected()
             self._reachable.set()
             metrics.PRODUCER_CONNECTED.set(1)
-            await asyncio.wait((self._given_up,))
+            await self._given_up.wait()
 
     async def deliver(self, partition: int, lines: bytes) -> None:
         """Returns when the record is acknowledged. Raises NotConfirmed, at once while Kafka is away."""
-        producer, given_up = self._producer, self._given_up
+        producer = self._producer
         if producer is None or not self._circuit.admits():
             raise NotConfirmed("Kafka is away")
         try:
@@ -80,16 +81,27 @@ class KafkaSink:
                 acknowledged = await producer.send(
                     TRACKING_EVENTS, lines, partition=partition, headers=RECORD_HEADERS
                 )
-                acknowledged.add_done_callback(_retrieve)
-                await asyncio.wait((acknowledged, given_up), return_when=asyncio.FIRST_COMPLETED)
-            if not acknowledged.done():
-                raise NotConfirmed("the producer was given up")
-            acknowledged.result()
+                if self._producer is not producer:
+                    raise NotConfirmed("the producer was given up")
+                await self._confirmed(acknowledged)
         except (TimeoutError, KafkaError, OSError) as error:
             self._give_up(producer, error)
             raise NotConfirmed("Kafka did not confirm in time") from error
         if self._producer is producer:
             self._circuit.succeeded()
+
+    async def _confirmed(self, acknowledged: asyncio.Future[object]) -> None:
+        """Returns when it is; raises NotConfirmed when the producer is given up in the meantime."""
+        self._unacknowledged.add(acknowledged)
+        try:
+            await acknowledged
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the deadline, or the end of the door
+            raise NotConfirmed("the producer was given up") from None
+        finally:
+            self._unacknowledged.discard(acknowledged)
 
     async def close(self) -> None:
         """Ends the producer; what was not confirmed by now is not waited for."""
@@ -107,7 +119,10 @@ class KafkaSink:
         self._producer = None
         self._circuit.failed()
         self._reachable.clear()
-        self._given_up.set_result(None)
+        self._given_up.set()
+        # All that wait with the record that failed go to the spool now, not one deadline after the other.
+        for acknowledged in tuple(self._unacknowledged):
+            acknowledged.cancel()
         log.warning("sink.producer_given_up", error=repr(error), next_try_seconds=self._circuit.pause)
         metrics.PRODUCER_REBUILDS.inc()
         metrics.PRODUCER_CONNECTED.set(0)
@@ -157,9 +172,3 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
             await producer.client.close()
             if sender is not None:
                 await asyncio.wait((sender,))
-
-
-def _retrieve(acknowledged: "asyncio.Future[object]") -> None:
-    """An error that comes after the deadline was dealt with already; asyncio would log it as forgotten."""
-    if not acknowledged.cancelled():
-        acknowledged.exception()
