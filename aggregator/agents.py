@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import structlog
+from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
 from aggregator.domain.batch import LogRecord
@@ -36,6 +37,15 @@ class LedgerConsumer(SoughtConsumer):
         super().__post_init__()
         self._late: set[asyncio.Task[dict[TP, int]]] = set()
         self._connections: set[Any] = set()
+
+    def is_claimed(self) -> bool:
+        """Whether every assigned partition of the log stands where the ledger says. Not while a claim goes on
+        in the background, nor before the consumer has started."""
+        try:
+            assigned = self.assignment()
+        except ConsumerNotStarted:
+            return False
+        return {tp for tp in assigned if tp.topic == TRACKING_EVENTS} <= self._sought
 
     def reconnected(self) -> bool:
         """Whether Kafka was connected anew since this was asked for last."""
