@@ -50,7 +50,8 @@ class LedgerConsumer(SoughtConsumer):
     def reconnected(self) -> bool:
         """Whether Kafka was connected anew since this was asked for last."""
         client = self._thread._ensure_consumer()._client  # noqa: SLF001  aiokafka tells nobody of its connections
-        connections = set(client._conns.values())  # noqa: SLF001
+        present = list(client._conns.values())  # noqa: SLF001  a copy in one step: it lives in another thread
+        connections = set(present)
         is_new = bool(self._connections) and not connections <= self._connections
         self._connections = connections
         return is_new
