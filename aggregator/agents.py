@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import structlog
+from faust.exceptions import ConsumerNotStarted
 from faust.tables import TableManager
 from faust.types import TP
 
@@ -39,10 +40,20 @@ class LedgerConsumer(SoughtConsumer):
         self._late: set[asyncio.Task[dict[TP, int]]] = set()
         self._connections: set[Any] = set()
 
+    def is_claimed(self) -> bool:
+        """Whether every assigned partition of the log stands where the ledger says. Not while a claim goes on
+        in the background, nor before the consumer has started."""
+        try:
+            assigned = self.assignment()
+        except ConsumerNotStarted:
+            return False
+        return {tp for tp in assigned if tp.topic == TRACKING_EVENTS} <= self._sought
+
     def reconnected(self) -> bool:
         """Whether Kafka was connected anew since this was asked for last."""
         client = self._thread._ensure_consumer()._client  # noqa: SLF001  aiokafka tells nobody of its connections
-        connections = set(client._conns.values())  # noqa: SLF001
+        present = list(client._conns.values())  # noqa: SLF001  a copy in one step: it lives in another thread
+        connections = set(present)
         is_new = bool(self._connections) and not connections <= self._connections
         self._connections = connections
         return is_new

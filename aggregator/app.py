@@ -103,7 +103,11 @@ class Aggregator:
             self._crash(error)
 
     def _is_ready(self) -> bool:
-        return bool(self.app.rebalancing_count) and not self.app.rebalancing
+        if not self.app.rebalancing_count or self.app.rebalancing:
+            return False
+        consumer: Any = self.app.consumer
+        claimed: bool = consumer.is_claimed()
+        return claimed
 
     def _crash(self, error: BaseException) -> None:
         self._failure = asyncio.ensure_future(self.app.crash(error))

@@ -159,7 +159,7 @@ class BlockLedger:
             return int(await self._sql.log_needed_from(connection, partition=partition) or 0)
 
     async def stored_to(self, partition: int) -> int:
-        """The offset below which everything is in ClickHouse."""
+        """The offset below which everything is in ClickHouse; -1 while something of an earlier log is not."""
         async with self._pool.acquire() as connection:
             return int(await self._sql.stored_to(connection, partition=partition) or 0)
 

@@ -5,6 +5,7 @@ Why a deduplication token alone is not trusted stands in ARCHITECTURE.md, "Why i
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import aiohttp
@@ -54,6 +55,9 @@ _TRANSIENT = frozenset(
     }
 )
 _NOT_IMPLEMENTED = 48
+_CERTAIN_ATTEMPTS = 4
+"""All rows of a block were received in the months of its rows, as far as anybody knows; after so many
+attempts that differ, ClickHouse is asked."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -200,18 +204,26 @@ class EventStore:
             of_block.append(Found(*(int(value) for value in figures)))
         return [judge(block, found.get((block.incarnation, block.block), ())) for block in blocks]
 
-    async def repair(self, block: Block) -> None:
+    async def repair(self, block: Block, rows: Sequence[EventRow]) -> None:
         """Deletes what inserts below the block's own (epoch, attempt) left of it, on all replicas.
 
-        The caller has raised the attempt in the block's record before, and inserts the block again after.
-        A newer owner's rows stay, so a process that wakes up late can delete nothing that counts.
+        `rows` are the block's: only the months in which they were received are looked through, and all others
+        once that has not helped. The caller has raised the attempt in the block's record before, and inserts
+        the block again after. A newer owner's rows stay, and after its fence all rows do: a process that
+        wakes up late can delete nothing that counts.
         """
         parameters = {**_coordinates(block), "epoch": block.epoch, "attempt": block.attempt}
-        async with _refusals():
-            await self._client.command(
-                clickhouse_query("repair_block"), parameters, settings={"mutations_sync": 2}
-            )
-        log.warning("deleted what was wrong of a block", **parameters)
+        months = {_month(row.received_at) for row in rows}
+        if block.attempt > _CERTAIN_ATTEMPTS:
+            months |= {int(row[0]) for row in await self._rows("months_of_block", _coordinates(block))}
+        for month in sorted(months):
+            async with _refusals():
+                await self._client.command(
+                    clickhouse_query("repair_block"),
+                    {**parameters, "month": month},
+                    settings={"mutations_sync": 2, "allow_nondeterministic_mutations": 1},
+                )
+        log.warning("deleted what was wrong of a block", months=sorted(months), **parameters)
 
     async def counted(self, partition: int, stretch: Stretch, since: int) -> list[Counted]:
         """The events stored of a range, received at `since` (epoch ms) or later, in the order of the log.
@@ -268,6 +280,11 @@ def judge(block: Block, found: Sequence[Found]) -> Verdict:
 
 def _id_prefix(partition: int) -> str:
     return f"flightline-{partition}-"
+
+
+def _month(epoch_ms: int) -> int:
+    at = datetime.fromtimestamp(epoch_ms / 1000, UTC)
+    return at.year * 100 + at.month
 
 
 def _coordinates(block: Block) -> dict[str, Any]:

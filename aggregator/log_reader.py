@@ -73,10 +73,9 @@ class LogReader:
         if next_offset == first or last_record_hash is None:
             return True  # all that was billed has been deleted, as old records are; or there is nothing yet
         try:
-            record = await self.record_at(partition, next_offset - 1)
+            return hash_of(await self._record(partition, next_offset - 1)) == last_record_hash
         except LogGapError:
             return False
-        return record is None or hash_of(record) == last_record_hash
 
     async def record_at(self, partition: int, offset: int) -> LogRecord | None:
         """The record at `offset`; None when it was deleted with all before it, as old records are.
@@ -88,6 +87,9 @@ class LogReader:
             raise LogGapError(f"partition {partition}: the log ends at {end}, before {offset}")
         if offset < first:
             return None
+        return await self._record(partition, offset)
+
+    async def _record(self, partition: int, offset: int) -> LogRecord:
         async with aclosing(self.read(partition, offset, offset + 1)) as parts:
             async for records in parts:
                 return records[0]

@@ -81,6 +81,8 @@ class OldEvents:
         stored_to = await self._blocks.stored_to(batch.partition)
         if stored_to >= batch.first_offset:
             return True
+        if stored_to < 0:
+            return False
         record = await self._log_reader.record_at(batch.partition, stored_to)
         return record is None or record.at >= bound
 

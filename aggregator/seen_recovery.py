@@ -44,11 +44,15 @@ class SeenRecovery:
 
         Files of earlier incarnations are completed first, so that theirs are known when they are sent again.
         """
+        since = self._clock_ms() - self._window_ms
+        replaced_at = {each.incarnation - 1: each.began_at_ms for each in history}
         *former, _ = billed(history, claim.incarnation, claim.next_offset)
         kept = {each.incarnation: each for each in lineage(history, claim.incarnation, claim.next_offset)}
         lost = {each.incarnation: each for each in gone(history, claim.incarnation, claim.next_offset)}
         for each in former:
-            await self._complete(claim, each, history, kept.get(each.incarnation), lost.get(each.incarnation))
+            if replaced_at[each.incarnation] >= since:  # of older ones all ids have been forgotten
+                parts = kept.get(each.incarnation), lost.get(each.incarnation)
+                await self._complete(claim, each, history, *parts, since)
         begin = kept[claim.incarnation].first_offset if claim.incarnation in kept else claim.next_offset
         here = Stretch(claim.incarnation, begin, claim.next_offset)
         seen = self._open(claim, here, history)
@@ -81,13 +85,13 @@ class SeenRecovery:
         history: Sequence[Incarnation],
         kept: Stretch | None,
         lost: Stretch | None,
+        since: int,
     ) -> None:
         """Makes the files of an earlier incarnation hold all that it counted within the window."""
         seen = self._open(claim, whole, history)
         missing_from = seen.rebuild_from()
         if missing_from is None:
             return
-        since = self._clock_ms() - self._window_ms
         if kept is not None:
             oldest = await self._log_reader.offset_at(claim.partition, since)
             await self._from_log(seen, claim, kept, max(missing_from, oldest))

@@ -21,7 +21,7 @@ from aggregator.store import PartitionStore
 
 log = structlog.get_logger(__name__)
 
-_LOOK_EVERY_SECONDS = 5.0
+_LOOK_EVERY_SECONDS = 10.0
 
 
 class PartitionSettler:

@@ -26,7 +26,9 @@ class SoughtConsumer(driver.Consumer):
         Faust leaves a partition without a committed offset where the client stands, which is behind whatever
         was fetched in a rebalance and thrown away: such a one is sought to its beginning.
         """
-        committed = dict(await super().seek_to_committed())
+        # Under Kafka's client's own type, which equals Faust's: a set may keep either, and Faust refuses it.
+        sought = await super().seek_to_committed()
+        committed = {TP(tp.topic, tp.partition): offset for tp, offset in sought.items()}
         never = [tp for tp, offset in committed.items() if not offset and not self._is_changelog_tp(tp)]
         if never:
             earliest = await self.earliest_offsets(*never)

@@ -273,7 +273,7 @@ class PartitionStore:
     async def _insert_again(self, block: Block, rows: Sequence[EventRow]) -> None:
         """Replaces what lower attempts left; the next look at ClickHouse says whether it is exact now."""
         await self._blocks.new_attempt(block)
-        await self._events.repair(block)
+        await self._events.repair(block, rows)
         await self._events.insert(block, rows)
         metrics.blocks_repaired.inc()
 

@@ -12,13 +12,15 @@ class Incarnation(msgspec.Struct, frozen=True):
     """A log that took the place of the one before, from `first_offset` on.
 
     Below it the log is still the one of the incarnation `base`; None: of none that is known.
-    `former_next_offset` is how far the incarnation before this one was billed.
+    `former_next_offset` is how far the incarnation before this one was billed, `began_at_ms` when this one
+    took its place (epoch ms).
     """
 
     incarnation: int
     base: int | None
     first_offset: int
     former_next_offset: int
+    began_at_ms: int = 0
 
 
 class Stretch(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from aggregator.app import clock_ms
 from aggregator.block_ledger import BlockLedger
 from aggregator.clickhouse import ClickHouse
 from aggregator.dead_letters import DeadLetters
-from aggregator.event_store import EventStore
+from aggregator.event_store import Client, EventStore
 from aggregator.incarnation_ledger import IncarnationLedger
 from aggregator.incarnations import Incarnations
 from aggregator.ledger import Ledger
@@ -38,9 +38,9 @@ AWAY = "http://default:x@127.0.0.1:9/none"
 """A ClickHouse that does not answer."""
 
 
-async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
+async def until(condition: Callable[[], Awaitable[object]], what: str, within_s: float = WITHIN_S) -> None:
     """Polls until the condition holds; fails the test when it does not in time."""
-    async with asyncio.timeout(WITHIN_S) as bound:
+    async with asyncio.timeout(within_s) as bound:
         while not await condition():
             await asyncio.sleep(0.05)
     assert not bound.expired(), what
@@ -131,7 +131,7 @@ class Log:
 class Owner:
     """One process that owns partitions; `failures` is what would have ended it."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, clickhouse: ClickHouse) -> None:
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, clickhouse: Client) -> None:
         self.failures: list[BaseException] = []
         self.log_reader = LogReader(settings.kafka)
         self.consumer = LogReader(settings.kafka)
@@ -162,9 +162,16 @@ class Owner:
 
 @asynccontextmanager
 async def owner(
-    kafka: str, postgres: str, clickhouse_url: str, state: Path, **settings: Any
+    kafka: str,
+    postgres: str,
+    clickhouse_url: str,
+    state: Path,
+    *,
+    through: Callable[[ClickHouse], Client] = lambda clickhouse: clickhouse,
+    **settings: Any,
 ) -> AsyncIterator[Owner]:
-    """An owner with connections of its own; handed over at the end of the block."""
+    """An owner with connections of its own; handed over at the end of the block. `through` may put something
+    between it and ClickHouse."""
     pool = await connect_pool(postgres, 6)
     clickhouse = ClickHouse(clickhouse_url)
     values: dict[str, Any] = {
@@ -176,7 +183,7 @@ async def owner(
         "store_linger_seconds": 0.01,
         "verify_after_seconds": 0.2,
     }
-    made = Owner(Settings(**(values | settings)), pool, clickhouse)
+    made = Owner(Settings(**(values | settings)), pool, through(clickhouse))
     try:
         yield made
     finally:

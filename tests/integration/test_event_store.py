@@ -248,9 +248,33 @@ async def test_a_repair_touches_neither_other_blocks_nor_newer_inserts(
     await store.insert(newer, rows)
     await store.insert(other, others)
     for late in (a_block(partition, 1, rows, epoch=2, attempt=9), newer):
-        await store.repair(late)
+        await store.repair(late, rows)
     assert (await store.verify(newer)).exact
     assert (await store.verify(other)).exact
+
+
+async def test_a_repair_of_an_older_epoch_deletes_nothing(store: EventStore, partition: int) -> None:
+    rows = block_rows(partition, 1)
+    block = a_block(partition, 1, rows, epoch=2)
+    await store.insert(block, rows)
+    await store.raise_fence(partition, 3, "new owner")
+    await store.repair(again(block), rows)
+    assert (await store.verify(block)).exact
+
+
+async def test_rows_of_another_month_than_the_block_has_are_found_in_the_end(
+    store: EventStore, partition: int
+) -> None:
+    rows = block_rows(partition, 1, 10)
+    block = a_block(partition, 1, rows)
+    astray = [row(partition, 77, 0, received_at=NOW - 90 * 24 * 3600 * 1000)]
+    await store.insert(block, [*rows, *astray])
+    await store.repair(msgspec.structs.replace(block, attempt=2), rows)
+    assert [each.event_rows for each in (await store.verify(block)).found] == [1]
+    last = msgspec.structs.replace(block, attempt=5)
+    await store.repair(last, rows)
+    await store.insert(last, rows)
+    assert (await store.verify(last)).exact
 
 
 async def test_a_refused_row_is_an_error_and_stores_nothing(store: EventStore, partition: int) -> None:
@@ -296,7 +320,7 @@ async def test_the_start_of_the_server_is_known(store: EventStore) -> None:
 async def mend(store: EventStore, block: Block, rows: Sequence[EventRow]) -> Block:
     """What settling does with a block that is not exact."""
     block = again(block)
-    await store.repair(block)
+    await store.repair(block, rows)
     await store.insert(block, rows)
     assert (await store.verify(block)).exact
     return block
@@ -312,7 +336,7 @@ async def persist(store: EventStore, block: Block, rows: Sequence[EventRow]) -> 
                     await store.insert(block, rows)
                 elif not (await store.verify(block)).exact:
                     block = again(block)
-                    await store.repair(block)
+                    await store.repair(block, rows)
                     await store.insert(block, rows)
             except StoreUnavailable:
                 doubtful = True

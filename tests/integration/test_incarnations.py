@@ -1,5 +1,6 @@
 """A log that is not the one that was billed: billing goes on in it, nothing is counted twice or forgotten."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,20 @@ async def test_a_ledger_of_before_that_has_no_hashes_bills_again_and_counts_noth
         await until(books.is_settled, "all is stored")
     assert await books.counted(campaign) == (21, 21_000, 12)
     assert len(await books.stored()) == 21
+
+
+async def test_of_a_log_that_went_before_the_window_nobody_asks_clickhouse(
+    books: Books, tmp_path: Path
+) -> None:
+    campaign = await account(books.ledger)
+    async with owner(*books.engines, tmp_path / "one") as first:
+        await ten_billed(books, campaign, first)
+        await until(books.is_settled, "all is stored")
+    await books.log.make_anew()
+    await books.log.write(PARTITION, [impression(campaign, "new")])
+    async with owner(*books.engines, tmp_path / "two") as second:
+        await second.bill(PARTITION)
+        await until(books.is_settled, "all is stored")
+    await books.ledger.execute("UPDATE ledger.incarnations SET began_at = now() - interval '25 hours'")
+    async with owner(*books.without_clickhouse, tmp_path / "three") as third:
+        assert await asyncio.wait_for(third.settlement.assign([PARTITION]), 60) == {PARTITION: 1}

@@ -1,6 +1,7 @@
 -- name: history
 -- The incarnations of a partition after its first one.
-SELECT incarnation, base, first_offset, former_next_offset
+SELECT incarnation, base, first_offset, former_next_offset,
+       (extract(epoch FROM began_at) * 1000)::bigint AS began_at_ms
 FROM ledger.incarnations
 WHERE partition = :partition
 ORDER BY incarnation;

@@ -228,9 +228,9 @@ FROM ledger.partitions p
 WHERE p.partition = :partition;
 
 -- name: stored_to$
--- Everything below is in ClickHouse.
-SELECT least(p.blocked_offset, (SELECT min(b.first_offset) FROM ledger.blocks b
-                                WHERE b.partition = p.partition AND b.incarnation = p.incarnation
-                                  AND b.stored_at IS NULL))
+-- Everything below is in ClickHouse; -1 while something of an earlier incarnation is not.
+SELECT least(p.blocked_offset,
+             (SELECT min(CASE WHEN b.incarnation = p.incarnation THEN b.first_offset ELSE -1 END)
+              FROM ledger.blocks b WHERE b.partition = p.partition AND b.stored_at IS NULL))
 FROM ledger.partitions p
 WHERE p.partition = :partition;
