@@ -143,6 +143,27 @@ def test_blank_lines_have_no_index_whether_all_is_well_or_not() -> None:
     assert [(d.index, d.value) for d in spoilt.dead_letters] == [(2, b"nonsense")]
 
 
+@pytest.mark.parametrize("between", [b"", b" ", b"\t", b"\r"])
+@pytest.mark.parametrize("second", [{}, {"organizationId": "not a uuid"}])
+def test_two_objects_on_a_line_are_one_dead_letter_and_stop_nothing(
+    between: bytes, second: dict[str, Any]
+) -> None:
+    """Found by fuzzing: the second one had no line of its own, and its dead letter could not be made."""
+    both = line() + between + line(**second)
+    batch = decode(record_of(b"\n".join([line(), both, line()]), 9))
+    assert batch.positions == [position(9, 0), position(9, 2)]
+    assert [(d.offset, d.index, d.value) for d in batch.dead_letters] == [(9, 1, both)]
+
+
+def test_an_object_over_two_lines_is_none_and_the_next_dead_letter_is_still_the_right_line() -> None:
+    """Found by fuzzing: lines and events were numbered apart from there on."""
+    head, tail = line()[:-1], b"}"
+    bad = line(organizationId="not a uuid")
+    batch = decode(record_of(b"\n".join([head, tail, bad, line()]), 9))
+    assert batch.positions == [position(9, 3)]
+    assert [(d.index, d.value) for d in batch.dead_letters] == [(0, head), (1, tail), (2, bad)]
+
+
 def test_the_last_record_is_told_from_another_at_its_offset() -> None:
     one, other = decode(record_of(line())), decode(record_of(line(cost=4)))
     assert one.last_record_hash == decode(record_of(line())).last_record_hash
