@@ -20,6 +20,7 @@ MOST_DEAD_BYTES = 256 * 1024
 would wait for ever; the log still holds all of it at the letter's coordinates."""
 
 _MAX_LINES = WHOLE_RECORD
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _MOST_REASON = 500
 """Characters: a decoder's message, or a schema's name, may quote what a client sent."""
 
@@ -103,7 +104,7 @@ def _decode_whole(value: bytes) -> list[TrackingEvent] | None:
     """
     try:
         events = decode_events(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNDECODABLE:
         return None
     ends = value.count(b"\n") + (not value.endswith(b"\n"))  # as the door writes it: no line is blank
     is_a_line_each = len(events) == ends or len(events) == len(_lines(value))
@@ -118,7 +119,7 @@ def _lines(value: bytes) -> list[bytes]:
 def _decode_line(line: bytes) -> TrackingEvent | str:
     try:
         event = decode_event(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNDECODABLE as error:
         return str(error)
     return _unusable(event) or event
 
