@@ -11,10 +11,12 @@ from pathlib import Path
 import asyncpg
 import clickhouse_connect
 import psutil
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from compose.engines.kafka import cache_file
 from compose.errors import ComposeError
 from compose.layout import HOST
 from compose.topics import ensure_topics
@@ -237,3 +239,11 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(engines: RunningStack, f
         check=False,
     )
     assert well.returncode == 0, well.stdout
+
+
+def test_kafka_runs_on_its_prepared_classes(engines: RunningStack) -> None:
+    if not cache_file().exists():
+        pytest.skip("`make setup` could not prepare them here")
+    (pid,) = engines.ready.processes["kafka"]
+    # The JVM says nothing when it does not take the file, which may be for a flag that differs.
+    assert cache_file().name in Path(f"/proc/{pid}/maps").read_text()
