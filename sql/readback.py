@@ -44,7 +44,7 @@ _LOCK = "readback"
 _WAIT_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
-_BUSY_SECONDS = 0.02
+_BUSY_SECONDS = 0.1
 _WHOLE_SECONDS = 600.0
 """So often the topics are read anew from their starts: finds what following them can't, such as a topic that
 was made anew and has grown past the place that was reached in the old one."""
