@@ -25,9 +25,12 @@ from sql.outbox import RELAY_SESSION, Connect
 
 log = structlog.get_logger(__name__)
 
-PAGE = 500
-"""Keys that are looked up, or published again, at a time. While an outbox holds more than this nothing is
-added: a change that somebody waits for never stands behind more."""
+PAGE = 200
+"""Keys that are looked up, or published again, at a time."""
+
+_MOST_WAITING = 50
+"""While an outbox holds more than this nothing is added to it: a change that somebody waits for stands behind
+a page at most."""
 
 READBACK_SESSION = RELAY_SESSION | {
     "application_name": "flightline-readback",
@@ -41,7 +44,7 @@ _LOCK = "readback"
 _WAIT_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
-_BUSY_SECONDS = 0.02
+_BUSY_SECONDS = 0.1
 _WHOLE_SECONDS = 600.0
 """So often the topics are read anew from their starts: finds what following them can't, such as a topic that
 was made anew and has grown past the place that was reached in the old one."""
@@ -144,8 +147,8 @@ class ReadBack:
 
     async def _compare(self, connection: asyncpg.Connection, topics: CompactedLog, table: "_Table") -> bool:
         """Compares some keys with Postgres and publishes again what is below; True when more are to come."""
-        if await table.truth.waiting(connection, PAGE + 1) > PAGE:
-            return False
+        if await table.truth.waiting(connection, _MOST_WAITING + 1) > _MOST_WAITING:
+            return table.after is not None
         stands = await table.next_stands(connection)
         below = [stand for stand in stands if not table.is_right(stand)]
         # What an outbox holds is on its way: looked at again until it has come.
