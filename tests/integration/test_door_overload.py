@@ -40,9 +40,9 @@ async def account(kafka: str, door: Door) -> AsyncIterator[Account]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def small_door(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    """It carries 1 MiB, and waits long for bodies."""
+    """It carries 1 MiB, waits long for bodies, and holds requests long enough for many to meet."""
     folder = tmp_path_factory.mktemp("small")
-    async with running_door(kafka, folder, max_pending_mb="1", body_ms="60000") as door:
+    async with running_door(kafka, folder, max_pending_mb="1", body_ms="60000", linger_ms="100") as door:
         yield door
 
 
