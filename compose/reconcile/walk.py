@@ -111,7 +111,7 @@ class Walk:
             if not counted:
                 duplicates.append(at)
             self._totals.add_event(event, counted=counted)
-            place = self._place(at, event.event_id)
+            place = self._place(at, event.event_id, batch.incarnation)
             self._promises.check(event, place, self.pricing.get(event.campaign_id), counted=counted)
         mine = BatchRecord(
             partition=batch.partition,
@@ -182,15 +182,15 @@ class Walk:
             if name in {"duplicates", "dead_letters"}:
                 kept, expected = sorted(kept), sorted(expected)
             if kept != expected:
-                place = Place(self.partition, record.first_offset, -1)
+                place = Place(self.partition, record.first_offset, -1, incarnation=record.incarnation)
                 detail = f"{name}: the ledger has {_short(kept)}, the log gives {_short(expected)}"
                 self._differences.add("altered batch in the ledger", detail, place=place)
 
-    def _place(self, at: int, event_id: str = "") -> Place:
-        return Place(self.partition, at >> INDEX_BITS, at & _INDEX_MASK, event_id)
+    def _place(self, at: int, event_id: str, incarnation: int) -> Place:
+        return Place(self.partition, at >> INDEX_BITS, at & _INDEX_MASK, event_id, incarnation)
 
     def _tell(self, kind: str, detail: str, row: EventRow) -> None:
-        place = Place(row.partition, row.log_offset, row.event_index, row.event_id)
+        place = Place(row.partition, row.log_offset, row.event_index, row.event_id, row.incarnation)
         self._differences.add(kind, detail, campaign_id=row.campaign_id, place=place)
 
 
@@ -238,7 +238,7 @@ class _Blocks:
                 self._differences.add(
                     "altered block in the ledger",
                     f"block {block.block}, {name}: the ledger has {kept}, the log gives {expected}",
-                    place=Place(block.partition, block.first_offset, -1),
+                    place=Place(block.partition, block.first_offset, -1, incarnation=block.incarnation),
                 )
 
     def _missing(self, partition: int, first_offset: int, next_offset: int) -> None:

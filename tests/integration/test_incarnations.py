@@ -128,7 +128,9 @@ async def test_what_was_billed_and_never_stored_comes_from_the_log_and_what_that
     stored = await books.stored()
     assert [event for _, event in stored] == [*(f"{n}{each}" for n in range(6) for each in "ab"), "new"]
     assert await books.losses() == [(0, 6, 10, 8, 8_000)]
-    assert "impressions differ between ledger and ClickHouse" in await books.reconciled()
+    differences = await books.reconciled()
+    assert "impressions differ between ledger and ClickHouse" in differences
+    assert f"partition {PARTITION} incarnation 1 offset 8 index 0 eventId 6a" in differences
 
 
 async def test_a_block_whose_records_are_gone_in_part_is_stored_as_what_is_left_of_it(
