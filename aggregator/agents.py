@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import structlog
 from faust.exceptions import ConsumerNotStarted
-from faust.tables import TableManager
 from faust.types import TP
 
 from aggregator.domain.batch import LogRecord
@@ -136,14 +135,6 @@ class AggregatorApp(SoughtApp):
         return _Transport(self.conf.broker_consumer, self)
 
 
-class PromptTables(TableManager):
-    """Starts at once. Faust gives an app a second to register its tables; ours are there before it starts."""
-
-    async def on_start(self) -> None:
-        await self._update_channels()
-        await self.recovery.start()
-
-
 def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
     """The app with the settle agent. The settings are those that the spikes measured to be safe."""
     app = AggregatorApp(
@@ -155,7 +146,6 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
         topic_disable_leader=True,
         topic_allow_declare=False,
         table_standby_replicas=0,
-        TableManager=PromptTables,
         consumer_auto_offset_reset="earliest",
         stream_buffer_maxsize=4 * _TAKE,
         broker_session_timeout=settings.session_timeout_seconds,

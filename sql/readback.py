@@ -6,7 +6,8 @@ holds nothing. So one process at a time (a session's advisory lock, as for the r
 follows them, and compares the version of each key's last value with the one in Postgres.
 
 A value that has to be published again goes through the outbox, written under the lock of its row: so it can't
-overtake a change, and a crash in between leaves it to the next read-back. Memory: about 200 bytes a key.
+overtake a change, and a crash in between leaves it to the next read-back.
+Memory: about 300 bytes a key (tests/bench/readback.py).
 """
 
 import asyncio
