@@ -62,9 +62,8 @@ async def test_aggregators_that_fight_for_partitions_bill_and_store_nothing_twic
     """Each in turn is away for a little longer than its session: a rebalance away from it, and one back."""
     turns = 10
     async with scene(breakable.stack, f"{2 * turns} rebalances under load", tmp_path) as under_load:
-        since = now()
         for turn in range(turns):
             with frozen([under_load.stack.ready.processes["aggregator"][turn % 2]]):
                 await asyncio.sleep(_SESSION_S * under_load.dice.uniform(1.0, 1.6))
             await under_load.pause(0, 2)
-        await under_load.recovered(since)
+        await under_load.recovered(now())
