@@ -71,7 +71,8 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What ClickHouse holds of a block, by insert; `exact` when all together is what the block expects."""
+    """What ClickHouse holds of a block, by insert; `exact` when it is what the block expects, and all of it
+    was brought by the block's own (epoch, attempt)."""
 
     exact: bool
     found: tuple[Found, ...]
@@ -268,14 +269,19 @@ def query_id(block: Block) -> str:
 
 
 def judge(block: Block, found: Sequence[Found]) -> Verdict:
-    """Whether these rows are the block: none missing, none doubled, none of another block. Pure."""
+    """Whether these rows are the block: none missing, none doubled, none of another block or attempt. Pure.
+
+    Rows of a lower attempt may be all that is wanted, and still be lost: the deletion that the block's own
+    attempt has sent for them, and whose answer was lost, may run at any time. So they don't count.
+    """
     figures = (
         sum(each.event_rows for each in found),
         sum(each.billed for each in found),
         sum(each.position_hash for each in found) % _UINT64,
     )
     expected = (block.event_rows, block.billed, block.position_hash % _UINT64)
-    return Verdict(exact=figures == expected, found=tuple(found))
+    is_own = all((each.epoch, each.attempt) == (block.epoch, block.attempt) for each in found)
+    return Verdict(exact=is_own and figures == expected, found=tuple(found))
 
 
 def _id_prefix(partition: int) -> str:

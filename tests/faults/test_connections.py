@@ -19,7 +19,7 @@ _PAIRS = {
     "clickhouse": "the services and ClickHouse",
 }
 _FOR_S = 20.0 if form.LONG else 3.0
-_RESET = [("door",), ("kafka",), ("postgres",)] if form.LONG else [("door", "kafka", "postgres")]
+_RESET = [(pair,) for pair in _PAIRS] if form.LONG else [tuple(_PAIRS)]
 pytestmark = pytest.mark.timeout(form.TIMEOUT_S)
 
 

@@ -277,6 +277,20 @@ async def test_rows_of_another_month_than_the_block_has_are_found_in_the_end(
     assert (await store.verify(last)).exact
 
 
+async def test_a_deletion_that_arrives_late_deletes_nothing_that_was_found_exact(
+    store: EventStore, partition: int
+) -> None:
+    """The first insert lost its answer and arrived; so did the deletion of the second attempt, later still."""
+    rows = block_rows(partition, 1)
+    first = a_block(partition, 1, rows)
+    second = again(first)
+    await store.insert(first, rows)
+    if not (await store.verify(second)).exact:
+        await store.insert(second, rows)
+    await store.repair(second, rows)
+    assert (await store.verify(second)).exact
+
+
 async def test_a_refused_row_is_an_error_and_stores_nothing(store: EventStore, partition: int) -> None:
     rows = [row(partition, 0, 0), row(partition, 0, 1, campaign_id="not a uuid")]
     block = a_block(partition, 1, rows)
