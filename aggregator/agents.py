@@ -39,6 +39,11 @@ class LedgerConsumer(SoughtConsumer):
         self._late: set[asyncio.Task[dict[TP, int]]] = set()
         self._connections: set[Any] = set()
 
+    @property
+    def is_seeking(self) -> bool:
+        """While a claim goes on in the background."""
+        return bool(self._late)
+
     def is_claimed(self) -> bool:
         """Whether every assigned partition of the log stands where the ledger says. Not while a claim goes on
         in the background, nor before the consumer has started."""

@@ -25,6 +25,10 @@ class LogUnavailable(AggregatorError):
     """Kafka can't be reached or did not answer, so the log can't be read again now."""
 
 
+class NotSought(AggregatorError):
+    """Partitions were assigned and never sought: Faust hangs, and nothing would be billed for good."""
+
+
 class StoreError(AggregatorError):
     """ClickHouse refused a statement, or stored something else than what was sent."""
 

@@ -86,10 +86,13 @@ class Verdict(msgspec.Struct, frozen=True):
         return sum(each.billed for each in self.found)
 
     def of(self, block: Block) -> Block:
-        """The block with the figures of what was found of it."""
+        """The block with the figures of what was found of it, as the newest insert of which there is any."""
         hashed = sum(each.position_hash for each in self.found) % _UINT64
+        epoch, attempt = max((each.epoch, each.attempt) for each in self.found)
         return msgspec.structs.replace(
             block,
+            epoch=epoch,
+            attempt=attempt,
             event_rows=self.event_rows,
             billed=self.billed,
             position_hash=hashed - _UINT64

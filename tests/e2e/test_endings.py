@@ -75,6 +75,12 @@ async def until_counted(stack: RunningStack, campaign: Campaign, clicks: int) ->
     await eventually(are_counted, _WITHIN, f"{clicks} clicks counted")
 
 
+def running_aggregator(stack: RunningStack) -> int:
+    """Its pid, also when it has ended by itself and is yet to be started again."""
+    until(lambda: stack.ready.processes["aggregator"], _WITHIN, "an aggregator")
+    return stack.ready.processes["aggregator"][0]
+
+
 def terminate(pid: int) -> float:
     """SIGTERM; the seconds until the process has ended."""
     process, began = psutil.Process(pid), time.monotonic()
@@ -104,8 +110,9 @@ async def test_soft_and_hard_ends_lose_no_answered_event_and_count_none_twice(fo
         clicks = await send(stack, campaign)
         for engine in ("kafka", "postgres"):
             clicks += await send(stack, campaign)
+            aggregator = await asyncio.to_thread(running_aggregator, stack)
             with frozen(stack, engine):
-                seconds = await asyncio.to_thread(terminate, stack.ready.processes["aggregator"][0])
+                seconds = await asyncio.to_thread(terminate, aggregator)
                 print(f"{engine} frozen: ended after {seconds:.1f} s")  # noqa: T201  a figure
             await until_counted(stack, campaign, clicks)
         clicks += await send(stack, campaign)

@@ -280,7 +280,7 @@ async def test_rows_of_another_month_than_the_block_has_are_found_in_the_end(
 async def test_a_deletion_that_arrives_late_deletes_nothing_that_was_found_exact(
     store: EventStore, partition: int
 ) -> None:
-    """The first insert lost its answer and arrived; so did the deletion of the second attempt, later still."""
+    """The first insert lost its answer and arrived; so did the second attempt's deletion, later still."""
     rows = block_rows(partition, 1)
     first = a_block(partition, 1, rows)
     second = again(first)

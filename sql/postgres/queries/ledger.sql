@@ -130,12 +130,12 @@ FROM unnest(:first_offsets::bigint[], :next_offsets::bigint[], :event_rows::bigi
 -- name: amend_block!
 -- Says that a block is what can still be had of it, by the partition's present owner, from what was read.
 UPDATE ledger.blocks b
-SET event_rows = :event_rows, billed = :billed, position_hash = :position_hash, stored_at = NULL,
-    verified_at = NULL
+SET event_rows = :event_rows, billed = :billed, position_hash = :position_hash, epoch = :epoch, attempt = :attempt,
+    stored_at = NULL, verified_at = NULL
 FROM ledger.partitions p
 WHERE p.partition = b.partition AND p.epoch = :owner_epoch
   AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block
-  AND b.epoch = :epoch AND b.attempt = :attempt AND b.position_hash = :former_hash;
+  AND b.epoch = :former_epoch AND b.attempt = :former_attempt AND b.position_hash = :former_hash;
 
 -- name: new_attempt!
 -- Marks that a block is about to be inserted again, by the partition's present owner only.
