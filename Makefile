@@ -34,9 +34,9 @@ lint: setup
 unit: setup
 	$(BIN)/pytest -q tests/unit tests/contract
 
-# Two files of tests at a time: most of the time they wait for engines. TEST_ARGS come last and win.
+# Three files of tests at a time: most of the time they wait for engines. TEST_ARGS come last and win.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile $(TEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(TEST_ARGS)
 
 # The long form: each row of the table is one fault. FLIGHTLINE_SEED repeats a run, FLIGHTLINE_FAULTS_ROUNDS shortens it.
 faults: export FLIGHTLINE_FAULTS := long
