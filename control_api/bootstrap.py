@@ -65,7 +65,7 @@ async def bootstrap(
     try:
         await database.in_transaction(work)
     finally:
-        database.close()
+        await database.close()
     return Bootstrap(
         organization_id=organization_id,
         admin_id=admin_id,
