@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo up test lint unit clean lock
+.PHONY: setup demo up test faults fuzz lint unit clean lock
 
 setup: $(STAMP)
 
@@ -34,9 +34,21 @@ lint: setup
 unit: setup
 	$(BIN)/pytest -q tests/unit tests/contract
 
-# Two files of tests at a time: most of the time they wait for engines. TEST_ARGS come last and win.
+# Three files of tests at a time: most of the time they wait for engines. TEST_ARGS come last and win.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile $(TEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(TEST_ARGS)
+
+# The long form: each row of the table is one fault. FLIGHTLINE_SEED repeats a run, FLIGHTLINE_FAULTS_ROUNDS shortens it.
+faults: export FLIGHTLINE_FAULTS := long
+faults: export FLIGHTLINE_FAULTS_TABLE ?= .flightline/faults.md
+faults: lint
+	@mkdir -p .flightline && rm -f $(FLIGHTLINE_FAULTS_TABLE)
+	$(BIN)/pytest -n 0 -s tests/faults $(TEST_ARGS); status=$$?; cat $(FLIGHTLINE_FAULTS_TABLE); exit $$status
+
+# A million cases of each kind of bad input.
+fuzz: export FLIGHTLINE_FUZZ_CASES ?= 1000000
+fuzz: lint
+	$(BIN)/pytest -n 0 -s tests/faults/fuzz $(TEST_ARGS)
 
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header -o requirements.lock

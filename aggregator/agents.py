@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import structlog
+from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
 from aggregator.domain.batch import LogRecord
+from aggregator.ending import in_time
 from aggregator.log_reader import log_record
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
@@ -35,6 +37,30 @@ class LedgerConsumer(SoughtConsumer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._late: set[asyncio.Task[dict[TP, int]]] = set()
+        self._connections: set[Any] = set()
+
+    @property
+    def is_seeking(self) -> bool:
+        """While a claim goes on in the background."""
+        return bool(self._late)
+
+    def is_claimed(self) -> bool:
+        """Whether every assigned partition of the log stands where the ledger says. Not while a claim goes on
+        in the background, nor before the consumer has started."""
+        try:
+            assigned = self.assignment()
+        except ConsumerNotStarted:
+            return False
+        return {tp for tp in assigned if tp.topic == TRACKING_EVENTS} <= self._sought
+
+    def reconnected(self) -> bool:
+        """Whether Kafka was connected anew since this was asked for last."""
+        client = self._thread._ensure_consumer()._client  # noqa: SLF001  aiokafka tells nobody of its connections
+        present = list(client._conns.values())  # noqa: SLF001  a copy in one step: it lives in another thread
+        connections = set(present)
+        is_new = bool(self._connections) and not connections <= self._connections
+        self._connections = connections
+        return is_new
 
     async def seek_streams(self) -> Mapping[TP, int]:
         """Claims the partitions. What takes long (a day of seen ids from the log) goes on in the background:
@@ -106,6 +132,10 @@ class AggregatorApp(SoughtApp):
         await super().on_shutdown()
         await self.lifecycle.stop()
 
+    async def stop(self) -> None:
+        async with in_time(self.lifecycle.stop, lambda: 1 if self.crash_reason else 0):
+            await super().stop()
+
     def _new_transport(self) -> _Transport:
         return _Transport(self.conf.broker_consumer, self)
 
@@ -139,6 +169,9 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
 
     async def settle(stream: Any) -> None:
         async for events in stream.noack_take(_TAKE, within=settings.bill_linger_seconds):
+            consumer: Any = app.consumer
+            if consumer.reconnected():
+                await app.settlement.compare_logs()
             settled = await asyncio.gather(
                 *(app.settlement.settle(partition, records) for partition, records in by_partition(events))
             )

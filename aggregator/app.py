@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -16,20 +15,22 @@ from aggregator.clickhouse import ClickHouse
 from aggregator.dead_letters import DeadLetters
 from aggregator.event_store import EventStore
 from aggregator.health import HealthServer
+from aggregator.incarnation_ledger import IncarnationLedger
+from aggregator.incarnations import Incarnations
 from aggregator.ledger import Ledger
+from aggregator.ledger_days import maintain_days
 from aggregator.live_windows import add_live_windows
 from aggregator.log_reader import LogReader
-from aggregator.postgres import RETRYABLE, connect_pool
-from aggregator.publisher import Publisher
-from aggregator.retry import tries
+from aggregator.postgres import connect_pool
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
 from sql.outbox import RELAY_SESSION, OutboxRelay
+from sql.publisher import Publisher
 
 log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
-_NEXT_DAYS_EVERY = timedelta(hours=1)
+_PUBLISH_SECONDS = 1.5
 
 
 class Aggregator:
@@ -37,11 +38,12 @@ class Aggregator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._publisher = Publisher(settings.kafka)
+        self._publisher = Publisher(settings.kafka, client_id="aggregator")
         self.app = build_app(settings, self)
         add_live_windows(self.app, settings.live_windows(), self._publisher.publish, clock_ms)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = AsyncExitStack()
+        self._stopping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Opens the adapters; what is opened here is closed in the opposite order by `stop`."""
@@ -49,7 +51,6 @@ class Aggregator:
         pool = await connect_pool(settings.postgres, settings.postgres_connections)
         self._closing.callback(pool.terminate)
         publisher = self._publisher
-        self._closing.push_async_callback(publisher.stop)
         log_reader = LogReader(settings.kafka)
         self._closing.push_async_callback(log_reader.stop)
         clickhouse = ClickHouse(settings.clickhouse)
@@ -60,8 +61,11 @@ class Aggregator:
         await health.start()
         self._closing.push_async_callback(health.stop)
         self._closing.push_async_callback(self._cancel_tasks)
+        # Before the relay's lock is given up: whoever has it next must not be overtaken.
+        self._closing.push_async_callback(publisher.stop)
         self._tasks = [
-            asyncio.create_task(self._watched(work)) for work in (relay.run(), create_days(ledger))
+            asyncio.create_task(self._watched(work))
+            for work in (relay.run(), maintain_days(ledger, settings.log_retention_seconds))
         ]
         self.app.settlement = Settlement(
             settings,
@@ -69,17 +73,21 @@ class Aggregator:
             BlockLedger(pool),
             EventStore(clickhouse),
             log_reader,
+            Incarnations(IncarnationLedger(pool), log_reader),
             DeadLetters(publisher.publish),
             clock_ms=clock_ms,
             on_crossing=relay.wake,
             on_failure=self._crash,
         )
+        self._closing.push_async_callback(finish, relay, self._tasks[0])
         # Handed over first of all: what is billed is stored if that can be done in a few seconds.
         self._closing.push_async_callback(self.app.settlement.stop)
 
     async def stop(self) -> None:
-        """Hands the partitions over and closes everything."""
-        await self._closing.aclose()
+        """Hands the partitions over and closes everything, once, however often it is called."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._closing.aclose())
+        await asyncio.shield(self._stopping)
 
     async def _cancel_tasks(self) -> None:
         for task in self._tasks:
@@ -95,7 +103,11 @@ class Aggregator:
             self._crash(error)
 
     def _is_ready(self) -> bool:
-        return bool(self.app.rebalancing_count) and not self.app.rebalancing
+        if not self.app.rebalancing_count or self.app.rebalancing:
+            return False
+        consumer: Any = self.app.consumer
+        claimed: bool = consumer.is_claimed()
+        return claimed
 
     def _crash(self, error: BaseException) -> None:
         self._failure = asyncio.ensure_future(self.app.crash(error))
@@ -106,30 +118,12 @@ class Aggregator:
         )
 
 
+async def finish(relay: OutboxRelay, running: asyncio.Task[None]) -> None:
+    """Lets the relay publish what was billed, if that can be done soon."""
+    relay.finish()
+    await asyncio.wait({running}, timeout=_PUBLISH_SECONDS)
+
+
 def clock_ms() -> int:
     """Now, in epoch milliseconds: the one place where the aggregator asks for the time of day."""
     return time.time_ns() // 1_000_000
-
-
-async def create_days(ledger: Ledger) -> None:
-    """Makes tomorrow's table partitions of the ledger, every hour, until cancelled."""
-    while True:
-        today = datetime.now(UTC).date()
-        for day in (today, today + timedelta(days=1)):
-            await _create_day(ledger, day)
-        await asyncio.sleep(_NEXT_DAYS_EVERY.total_seconds())
-
-
-async def _create_day(ledger: Ledger, day: date) -> None:
-    """Makes the partitions of one day; where they can't be made, rows of that day go to the default ones."""
-    async for _ in tries():
-        try:
-            await ledger.create_day(day)
-        except RETRYABLE as error:
-            log.warning("ledger.day_not_created", day=str(day), error=str(error))
-        except asyncpg.PostgresError as error:
-            # Such as rows of the day that are in the default partition already: they are found there as well.
-            log.error("ledger.day_refused", day=str(day), error=str(error))  # noqa: TRY400  Postgres said it all
-            return
-        else:
-            return

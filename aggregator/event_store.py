@@ -5,6 +5,7 @@ Why a deduplication token alone is not trusted stands in ARCHITECTURE.md, "Why i
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import aiohttp
@@ -14,8 +15,10 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from clickhouse_connect.driver.summary import QuerySummary
 
 from aggregator.domain.blocks import Block
+from aggregator.domain.lineage import Stretch
 from aggregator.domain.rows import EventRow
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
+from schemas.events import TrackingEvent
 from sql.load import clickhouse_query
 
 log = structlog.get_logger(__name__)
@@ -52,6 +55,9 @@ _TRANSIENT = frozenset(
     }
 )
 _NOT_IMPLEMENTED = 48
+_CERTAIN_ATTEMPTS = 4
+"""All rows of a block were received in the months of its rows, as far as anybody knows; after so many
+attempts that differ, ClickHouse is asked."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -65,7 +71,8 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What ClickHouse holds of a block, by insert; `exact` when all together is what the block expects."""
+    """What ClickHouse holds of a block, by insert; `exact` when it is what the block expects, and all of it
+    was brought by the block's own (epoch, attempt)."""
 
     exact: bool
     found: tuple[Found, ...]
@@ -77,6 +84,30 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def billed(self) -> int:
         return sum(each.billed for each in self.found)
+
+    def of(self, block: Block) -> Block:
+        """The block with the figures of what was found of it, as the newest insert of which there is any."""
+        hashed = sum(each.position_hash for each in self.found) % _UINT64
+        epoch, attempt = max((each.epoch, each.attempt) for each in self.found)
+        return msgspec.structs.replace(
+            block,
+            epoch=epoch,
+            attempt=attempt,
+            event_rows=self.event_rows,
+            billed=self.billed,
+            position_hash=hashed - _UINT64
+            if hashed >= _UINT64 // 2
+            else hashed,  # signed, as Postgres has it
+        )
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """An event that was counted: its id, its position (blocks.position), when it was received (epoch ms)."""
+
+    organization_id: str
+    event_id: str
+    position: int
+    received_at: int
 
 
 class Client(Protocol):
@@ -161,18 +192,65 @@ class EventStore:
         rows = await self._rows("verify_block", _coordinates(block))
         return judge(block, [Found(*(int(value) for value in row)) for row in rows])
 
-    async def repair(self, block: Block) -> None:
+    async def verify_all(self, blocks: Sequence[Block]) -> list[Verdict]:
+        """`verify` for many blocks of one partition, which ascend by number, in one query."""
+        rows = await self._rows(
+            "verify_blocks",
+            {
+                "partition": blocks[0].partition,
+                "first_block": blocks[0].block,
+                "last_block": blocks[-1].block,
+            },
+        )
+        found: dict[tuple[int, int], list[Found]] = {}
+        for incarnation, block, *figures in rows:
+            of_block = found.setdefault((int(incarnation), int(block)), [])
+            of_block.append(Found(*(int(value) for value in figures)))
+        return [judge(block, found.get((block.incarnation, block.block), ())) for block in blocks]
+
+    async def repair(self, block: Block, rows: Sequence[EventRow]) -> None:
         """Deletes what inserts below the block's own (epoch, attempt) left of it, on all replicas.
 
-        The caller has raised the attempt in the block's record before, and inserts the block again after.
-        A newer owner's rows stay, so a process that wakes up late can delete nothing that counts.
+        `rows` are the block's: only the months in which they were received are looked through, and all others
+        once that has not helped. The caller has raised the attempt in the block's record before, and inserts
+        the block again after. A newer owner's rows stay, and after its fence all rows do: a process that
+        wakes up late can delete nothing that counts.
         """
         parameters = {**_coordinates(block), "epoch": block.epoch, "attempt": block.attempt}
-        async with _refusals():
-            await self._client.command(
-                clickhouse_query("repair_block"), parameters, settings={"mutations_sync": 2}
-            )
-        log.warning("deleted what was wrong of a block", **parameters)
+        months = {_month(row.received_at) for row in rows}
+        if block.attempt > _CERTAIN_ATTEMPTS:
+            months |= {int(row[0]) for row in await self._rows("months_of_block", _coordinates(block))}
+        for month in sorted(months):
+            async with _refusals():
+                await self._client.command(
+                    clickhouse_query("repair_block"),
+                    {**parameters, "month": month},
+                    settings={"mutations_sync": 2, "allow_nondeterministic_mutations": 1},
+                )
+        log.warning("deleted what was wrong of a block", months=sorted(months), **parameters)
+
+    async def counted(self, partition: int, stretch: Stretch, since: int) -> list[Counted]:
+        """The events stored of a range, received at `since` (epoch ms) or later, in the order of the log.
+
+        Looks at every row received since then: for the rare case that nothing else knows.
+        """
+        rows = await self._rows(
+            "counted_between",
+            {"partition": partition, "since": since, **msgspec.structs.asdict(stretch)},
+        )
+        return [Counted(*row) for row in rows]
+
+    async def which_counted(self, events: Sequence[TrackingEvent], since: int) -> set[tuple[str, str, str]]:
+        """(organization, campaign, eventId) of those stored, received at `since` (epoch ms) or later."""
+        rows = await self._rows(
+            "counted_ids",
+            {
+                "campaigns": sorted({event.campaign_id for event in events}),
+                "event_ids": [event.event_id for event in events],
+                "since": since,
+            },
+        )
+        return {(str(organization), str(campaign), str(event)) for organization, campaign, event in rows}
 
     async def started_at(self) -> int:
         """Epoch seconds at which the server started, exact to a second or two.
@@ -194,18 +272,28 @@ def query_id(block: Block) -> str:
 
 
 def judge(block: Block, found: Sequence[Found]) -> Verdict:
-    """Whether these rows are the block: none missing, none doubled, none of another block. Pure."""
+    """Whether these rows are the block: none missing, none doubled, none of another block or attempt. Pure.
+
+    Rows of a lower attempt may be all that is wanted, and still be lost: the deletion that the block's own
+    attempt has sent for them, and whose answer was lost, may run at any time. So they don't count.
+    """
     figures = (
         sum(each.event_rows for each in found),
         sum(each.billed for each in found),
         sum(each.position_hash for each in found) % _UINT64,
     )
     expected = (block.event_rows, block.billed, block.position_hash % _UINT64)
-    return Verdict(exact=figures == expected, found=tuple(found))
+    is_own = all((each.epoch, each.attempt) == (block.epoch, block.attempt) for each in found)
+    return Verdict(exact=is_own and figures == expected, found=tuple(found))
 
 
 def _id_prefix(partition: int) -> str:
     return f"flightline-{partition}-"
+
+
+def _month(epoch_ms: int) -> int:
+    at = datetime.fromtimestamp(epoch_ms / 1000, UTC)
+    return at.year * 100 + at.month
 
 
 def _coordinates(block: Block) -> dict[str, Any]:

@@ -112,6 +112,17 @@ class Ledger:
             )
         return {row["position"] for row in rows}
 
+    async def old_days(self, today: date, keep_days: int) -> list[date]:
+        """Days (UTC) of batches and blocks that lie more than `keep_days` before today."""
+        async with self._pool.acquire() as connection:
+            rows = await fetch(self._sql.old_days(connection, today=today, keep_days=keep_days))
+        return [row["day"] for row in rows]
+
+    async def drop_day(self, day: date) -> bool:
+        """Drops a day; False, and nothing done, while any of it, or before it, is not verified as stored."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            return bool(await self._sql.drop_day(connection, day=day))
+
     async def create_day(self, day: date) -> None:
         """Makes the tables' partitions of one day (UTC), if they are not there."""
         async with self._pool.acquire() as connection:
@@ -220,6 +231,7 @@ def _record(claim: Claim, batch: Batch, duplicates: Sequence[int], outcome: Bill
             for letter in batch.dead_letters
         ],
         openings=outcome.openings,
+        last_record_hash=batch.last_record_hash,
     )
 
 

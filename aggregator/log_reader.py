@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
-from aggregator.domain.batch import LogRecord
+from aggregator.domain.batch import LogRecord, hash_of
 from aggregator.errors import LogGapError, LogUnavailable
 from schemas.events import SCHEMA_HEADER
 from schemas.topics import TRACKING_EVENTS
@@ -50,21 +50,46 @@ class LogReader:
             with _kafka_errors(partition):
                 return await self._offset_at(await self._open(), topic_partition, epoch_ms)
 
-    async def record_at(self, partition: int, offset: int) -> LogRecord | None:
-        """The record at `offset`; None when it was deleted with all before it, as old records are.
-
-        LogGapError when the log ends before it.
-        """
+    async def bounds(self, partition: int) -> tuple[int, int]:
+        """Where the partition begins, and where it ends (exclusive)."""
         topic_partition = TopicPartition(TRACKING_EVENTS, partition)
         async with self._lock:
             with _kafka_errors(partition):
                 consumer = await self._open()
                 first = (await consumer.beginning_offsets([topic_partition]))[topic_partition]
                 end = (await consumer.end_offsets([topic_partition]))[topic_partition]
+        return first, end
+
+    async def is_billed(self, partition: int, next_offset: int, last_record_hash: bytes | None) -> bool:
+        """Whether this is the log that was billed up to `next_offset`: it goes on there, and its last record
+        before is the one of this hash (None: any).
+
+        The topic's id would tell a topic made anew as well; aiokafka does not ask for it. A log whose last
+        billed record is there and the same is the same below, too: logs are cut at their end only.
+        """
+        first, end = await self.bounds(partition)
+        if not first <= next_offset <= end:
+            return False
+        if next_offset == first or last_record_hash is None:
+            return True  # all that was billed has been deleted, as old records are; or there is nothing yet
+        try:
+            return hash_of(await self._record(partition, next_offset - 1)) == last_record_hash
+        except LogGapError:
+            return False
+
+    async def record_at(self, partition: int, offset: int) -> LogRecord | None:
+        """The record at `offset`; None when it was deleted with all before it, as old records are.
+
+        LogGapError when the log ends before it.
+        """
+        first, end = await self.bounds(partition)
         if offset >= end:
             raise LogGapError(f"partition {partition}: the log ends at {end}, before {offset}")
         if offset < first:
             return None
+        return await self._record(partition, offset)
+
+    async def _record(self, partition: int, offset: int) -> LogRecord:
         async with aclosing(self.read(partition, offset, offset + 1)) as parts:
             async for records in parts:
                 return records[0]

@@ -19,6 +19,24 @@ blocks_recovered = Counter(
 )
 blocks_repaired = Counter("flightline_blocks_repaired_total", "Blocks that ClickHouse held wrongly, mended")
 blocks_verified = Counter("flightline_blocks_verified_total", "Blocks found exact in ClickHouse")
+incarnations = Counter(
+    "flightline_incarnations_total", "Times the log was not the one that was billed, and billing went on anew"
+)
+records_lost = Counter(
+    "flightline_records_lost_total", "Offsets that were billed and are in the log no more", ["partition"]
+)
+records_deleted = Counter(
+    "flightline_log_records_deleted_total", "Records deleted, old and verified as stored", ["partition"]
+)
+ledger_days_dropped = Counter("flightline_ledger_days_dropped_total", "Days of batches and blocks dropped")
+old_events_waiting = Gauge(
+    "flightline_old_events_waiting",
+    "Events older than the window of the seen ids whose billing waits for ClickHouse",
+    ["partition"],
+)
+rows_lost = Counter(
+    "flightline_rows_lost_total", "Rows billed that ClickHouse lacks and the log can't give", ["partition"]
+)
 partitions_owned = Gauge("flightline_partitions_owned", "Partitions of tracking-events owned here")
 
 # Live windows: of campaigns active in the last hour, by the one process that owns `campaign-activity`.

@@ -15,7 +15,7 @@ for a key; sealing a full table holds a batch up for 0.2 s, each ten minutes at 
 import contextlib
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,12 @@ SEAL_MS = 10 * 60 * 1000
 """A table is sealed at so many ids, or after this much time of the log: what a crash leaves to rebuild."""
 
 KEY_SIZE = 16
+_INCARNATION_BITS = 54
+"""Above the bits of a position: what an earlier incarnation counted is smaller than all that came after. A
+log of 2^44 records fits, and a thousand incarnations."""
 _ATTEMPTS_TO_OPEN = 100
 _LEFTOVERS = frozenset({".tmp", ".corrupt"})
+_NO_LIMIT = 2**64
 _LONGEST_WINDOW_MS = 2**32 - 1
 """A segment keeps times in 32 bits, and spans a window at most (49 days)."""
 
@@ -52,18 +56,28 @@ def key_of(organization_id: str, event_id: str) -> bytes:
 
 
 class SeenIds:
-    """The ids of one partition and incarnation. Not for several threads at once.
+    """The ids of one partition, counted in one incarnation and those before. Not for several threads at once.
 
     Positions are `offset << INDEX_BITS | index`. Time is that of the log (receivedAt, epoch milliseconds) and
     never runs backwards here: an earlier `at` counts as the newest one seen.
     """
 
     def __init__(
-        self, folder: Path, coverage: Coverage, *, window_ms: int, seal_ids: int, seal_ms: int
+        self,
+        folder: Path,
+        coverage: Coverage,
+        ends: Mapping[int, int],
+        *,
+        window_ms: int,
+        seal_ids: int,
+        seal_ms: int,
     ) -> None:
-        """Empty, to be filled by `open`; `coverage` is where the table in memory begins."""
+        """Empty, to be filled by `open`; `coverage` is where the table in memory begins, `ends` says how far
+        each earlier incarnation was billed."""
         self._folder = folder
         self._incarnation = coverage.incarnation
+        self._base = coverage.incarnation << _INCARNATION_BITS
+        self._ends = ends
         self._epoch = coverage.epoch
         self._window_ms = window_ms
         self._seal_ids = seal_ids
@@ -86,15 +100,18 @@ class SeenIds:
         next_offset: int,
         now: int,
         *,
+        first_offset: int = 0,
+        ends: Mapping[int, int] | None = None,
         window_ms: int = DAY_MS,
         seal_ids: int = SEAL_IDS,
         seal_ms: int = SEAL_MS,
     ) -> "SeenIds":
         """Loads what any owner sealed of this partition under `folder`.
 
-        `next_offset`: everything below is billed, so its ids must be known before the first `mark`; see
-        `rebuild_from`. `now` (wall clock, epoch milliseconds) only bounds the log's time: a window does not
-        pass while the log stands still.
+        `first_offset`: where the incarnation begins. `next_offset`: everything below is billed, so its ids
+        must be known before the first `mark`; see `rebuild_from`. `ends`: how far each earlier incarnation
+        was billed; ids that an owner recorded above and never billed are none. `now` (wall clock, epoch
+        milliseconds) only bounds the log's time: a window does not pass while the log stands still.
         """
         if window_ms > _LONGEST_WINDOW_MS:
             raise ValueError(f"a window of {window_ms} ms is longer than {_LONGEST_WINDOW_MS}")
@@ -103,10 +120,12 @@ class SeenIds:
         _clean(folder, incarnation, now - 2 * window_ms)
         segments = _load(folder, incarnation)
         clock = min(now, max((segment.coverage.newest_at for segment in segments), default=0))
-        covered, complete = _covered(segments, clock - window_ms, next_offset)
+        own = [segment for segment in segments if segment.coverage.incarnation == incarnation]
+        covered, complete = _covered(own, clock - window_ms, first_offset, next_offset)
         seen = cls(
             folder,
             Coverage(incarnation, covered, covered, epoch, clock),
+            ends or {},
             window_ms=window_ms,
             seal_ids=seal_ids,
             seal_ms=seal_ms,
@@ -124,10 +143,14 @@ class SeenIds:
     def rebuild_from(self) -> int | None:
         """The offset from which ids must be restored, up to the `next_offset` of `open`, before any `mark`.
 
-        None: nothing is missing. 0: nothing on disk is of use; start at the oldest record that may lie within
-        the window (`offsets_for_times`), or at the log's first.
+        None: nothing is missing. The incarnation's first: nothing on disk is of use; start at the oldest
+        record that may lie within the window (`offsets_for_times`), or at the log's first.
         """
         return self._rebuild_from
+
+    def forgotten_before(self, at: int) -> int:
+        """Ids that were counted before this time of the log may be unknown once it has reached `at`."""
+        return max(self._clock, at) - self._window_ms
 
     def memory(self) -> int:
         """Bytes that the filters take; the table in memory comes on top, about 170 bytes an id."""
@@ -141,6 +164,8 @@ class SeenIds:
         same batch again gives the same answer, so it does no harm when the ledger did not commit it.
         """
         self._advance(at)
+        if self._base:
+            positions = [self._base + position for position in positions]
         sealed = self._sealed_positions(keys)
         row_of, recorded, ats, clock = self._row_of, self._positions, self._ats, self._clock
         duplicates = []
@@ -167,6 +192,8 @@ class SeenIds:
         `at` is the newest receivedAt of these ids; several calls of a few thousand ids each are best.
         """
         self._advance(at)
+        if self._base:
+            positions = [self._base + position for position in positions]
         if at >= self._oldest_needed:
             for key, position in zip(keys, positions, strict=True):
                 known = self._row_of.get(key)
@@ -177,6 +204,10 @@ class SeenIds:
                 ):
                     self._record(key, known, position, at)
         self._cover(positions)
+
+    def cover(self, next_offset: int) -> None:
+        """Says that all that was counted below is recorded, also where nothing was."""
+        self._next_offset = max(self._next_offset, next_offset)
 
     def seal(self) -> None:
         """Writes the table in memory to a file; after a graceful stop nothing is left to rebuild."""
@@ -205,7 +236,8 @@ class SeenIds:
 
     def _cover(self, positions: Sequence[int]) -> None:
         if positions:
-            self._next_offset = max(self._next_offset, (positions[-1] >> INDEX_BITS) + 1)
+            offset = (positions[-1] - self._base) >> INDEX_BITS
+            self._next_offset = max(self._next_offset, offset + 1)
         if len(self._row_of) >= self._seal_ids:
             self.seal()
 
@@ -223,10 +255,18 @@ class SeenIds:
             there = rows >= 0
             positions, ats = segment.places(rows[there])
             places = zip(asked[there].tolist(), positions.tolist(), ats.tolist(), strict=True)
+            limit = self._limit_of(segment)
             for index, position, at in places:
-                if at >= self._oldest_needed:
+                if at >= self._oldest_needed and position < limit:
                     found[index] = min((position, at), found.get(index, (position, at)))
         return found
+
+    def _limit_of(self, segment: Segment) -> int:
+        """Positions from here on were never billed: their owner was ahead of the ledger when its log went."""
+        incarnation = segment.coverage.incarnation
+        if incarnation == self._incarnation or incarnation not in self._ends:
+            return _NO_LIMIT
+        return (incarnation << _INCARNATION_BITS) + (self._ends[incarnation] << INDEX_BITS)
 
     def _begin_table(self) -> None:
         self._first_offset = self._next_offset
@@ -261,7 +301,8 @@ class SeenIds:
         """The slot of a small segment just before the table: restarts and quiet hours pile up no files."""
         for slot, segment in self._segments.items():
             if (
-                segment.coverage.next_offset == self._first_offset
+                segment.coverage.incarnation == self._incarnation
+                and segment.coverage.next_offset == self._first_offset
                 and len(segment) + ids <= self._seal_ids
                 and self._clock - segment.oldest_at <= self._window_ms
             ):
@@ -289,14 +330,15 @@ def _halves(keys: Sequence[bytes]) -> tuple[Words, Words]:
 
 
 def _load(folder: Path, incarnation: int) -> list[Segment]:
-    """Opens every segment that no other one contains, in order of offsets, and deletes those contained.
+    """Opens every segment, of this incarnation and those before, that no other one contains, in order of
+    offsets, and deletes those contained.
 
     Corrupt ones are put aside. Another owner may be merging and removing files at the same time: then the
     folder is read again.
     """
     for _ in range(_ATTEMPTS_TO_OPEN):
         names = [Coverage.of(path) for path in folder.glob(f"*{seen_segment.SUFFIX}")]
-        known = [name for name in names if name is not None and name.incarnation == incarnation]
+        known = [name for name in names if name is not None and name.incarnation <= incarnation]
         wanted = {name for name in known if not any(name.within(other) for other in known)}
         segments = []
         for name in sorted(wanted):
@@ -326,18 +368,20 @@ def _clean(folder: Path, incarnation: int, before: int) -> None:
                 path.unlink()
 
 
-def _covered(segments: Sequence[Segment], oldest_needed: int, next_offset: int) -> tuple[int, bool]:
-    """How far the segments reach without a hole, and whether that is as far as the ledger.
+def _covered(
+    segments: Sequence[Segment], oldest_needed: int, first_offset: int, next_offset: int
+) -> tuple[int, bool]:
+    """How far the segments of an incarnation reach without a hole, and whether that is as far as the ledger.
 
-    They begin where nothing before can be asked for: at offset 0, or after a pause of a whole window.
+    They begin where nothing before can be asked for: at its first offset, or after a pause of a whole window.
     """
     begins = [
         segment.coverage.first_offset
         for segment in segments
-        if segment.coverage.first_offset == 0 or segment.preceding_at < oldest_needed
+        if segment.coverage.first_offset <= first_offset or segment.preceding_at < oldest_needed
     ]
     if not begins:
-        return 0, next_offset == 0
+        return first_offset, next_offset == first_offset
     covered = max(begins)
     for segment in segments:
         if segment.coverage.first_offset > covered:

@@ -54,6 +54,8 @@ class Coverage(msgspec.Struct, frozen=True, order=True):
 
     def within(self, other: "Coverage") -> bool:
         """Whether the other makes this one unnecessary; of two alike the newer epoch's stays."""
+        if self.incarnation != other.incarnation:
+            return False
         mine, its = (self.first_offset, self.next_offset), (other.first_offset, other.next_offset)
         if mine == its:
             return (self.epoch, self.newest_at) < (other.epoch, other.newest_at)

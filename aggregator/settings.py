@@ -14,6 +14,7 @@ from aggregator.errors import SettingsError
 from aggregator.live_windows import LiveWindowSettings
 from schemas.addresses import BadAddress, host_and_port, http_url, kafka_servers, postgres_dsn
 
+_HOUR_SECONDS = 3600
 _MIB = 1024 * 1024
 _DAY_SECONDS = 24 * 3600
 _ANY_PORT = "127.0.0.1:0"
@@ -43,7 +44,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store_max_rows: _Count = 20_000
     pending_max_rows: _Count = 400_000
     verify_after_seconds: Annotated[float, msgspec.Meta(ge=0, le=_DAY_SECONDS)] = 60.0
+    compare_all_every_seconds: Annotated[float, msgspec.Meta(ge=1, le=365 * _DAY_SECONDS)] = _DAY_SECONDS
+    """How often all blocks of the ledger are compared with ClickHouse."""
     seen_window_seconds: Annotated[int, msgspec.Meta(ge=1, le=365 * _DAY_SECONDS)] = _DAY_SECONDS
+    log_retention_seconds: Annotated[int, msgspec.Meta(ge=1, le=3650 * _DAY_SECONDS)] = 7 * _DAY_SECONDS
+    """Older records are deleted once they are verified as stored, and so are the ledger's days."""
+    retention_every_seconds: Annotated[float, msgspec.Meta(ge=1, le=_DAY_SECONDS)] = 600.0
     session_timeout_seconds: Annotated[float, msgspec.Meta(ge=1, le=300)] = 6.0
     postgres_connections: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 10
     alert_window_minutes: _Minutes = 60
@@ -80,7 +86,10 @@ _OPTIONAL = {
     "store_max_rows": "FLIGHTLINE_STORE_MAX_ROWS",
     "pending_max_rows": "FLIGHTLINE_PENDING_MAX_ROWS",
     "verify_after_seconds": "FLIGHTLINE_VERIFY_AFTER_SECONDS",
+    "compare_all_every_seconds": "FLIGHTLINE_COMPARE_ALL_EVERY_SECONDS",
     "seen_window_seconds": "FLIGHTLINE_SEEN_WINDOW_SECONDS",
+    "log_retention_seconds": "FLIGHTLINE_LOG_RETENTION_SECONDS",
+    "retention_every_seconds": "FLIGHTLINE_RETENTION_EVERY_SECONDS",
     "session_timeout_seconds": "FLIGHTLINE_SESSION_TIMEOUT_SECONDS",
     "postgres_connections": "FLIGHTLINE_POSTGRES_CONNECTIONS",
     "alert_window_minutes": "FLIGHTLINE_ALERT_WINDOW_MINUTES",
@@ -120,6 +129,11 @@ def _checked(settings: Settings) -> Settings:
             raise SettingsError(f"{_OPTIONAL[field]} must be a finite number, not {value}")
     if settings.pending_max_rows < settings.store_max_rows:
         raise SettingsError("FLIGHTLINE_PENDING_MAX_ROWS must not be below FLIGHTLINE_STORE_MAX_ROWS")
+    if settings.log_retention_seconds < settings.seen_window_seconds + _HOUR_SECONDS:
+        raise SettingsError(
+            "FLIGHTLINE_LOG_RETENTION_SECONDS must be an hour above FLIGHTLINE_SEEN_WINDOW_SECONDS at least: "
+            "seen ids are rebuilt from the log"
+        )
     if settings.metrics_bind != _ANY_PORT:
         host_and_port(_OPTIONAL["metrics_bind"], settings.metrics_bind)
     return msgspec.structs.replace(

@@ -10,17 +10,22 @@ import structlog
 from aggregator import metrics
 from aggregator.block_ledger import BlockLedger
 from aggregator.dead_letters import DeadLetters
-from aggregator.domain.batch import LogRecord, decode_batch, hash_of
-from aggregator.errors import FencedError, LogGapError, LogUnavailable
+from aggregator.domain.batch import LogRecord
+from aggregator.domain.lineage import Incarnation
+from aggregator.errors import FencedError, HandedOver, LogUnavailable, StoreUnavailable
 from aggregator.event_store import EventStore
+from aggregator.incarnations import Incarnations
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
+from aggregator.log_retention import LogRetention
+from aggregator.old_events import OldEvents
 from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
-from aggregator.seen_ids import SeenIds, key_of
+from aggregator.seen_recovery import SeenRecovery
 from aggregator.settings import Settings
 from aggregator.settle import PartitionSettler
-from aggregator.store import PartitionStore, RowBudget, StoreLimits
+from aggregator.store import PartitionStore
+from aggregator.store_limits import RowBudget, StoreLimits
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +49,7 @@ class Settlement:
         blocks: BlockLedger,
         events: EventStore,
         log_reader: LogReader,
+        incarnations: Incarnations,
         dead_letters: DeadLetters,
         *,
         clock_ms: Callable[[], int],
@@ -55,8 +61,26 @@ class Settlement:
         self._blocks = blocks
         self._events = events
         self._log_reader = log_reader
+        self._incarnations = incarnations
         self._dead_letters = dead_letters
-        self._clock_ms = clock_ms
+        self._old_events = OldEvents(blocks, events, log_reader)
+        self._retention = LogRetention(
+            settings.kafka,
+            blocks,
+            log_reader,
+            keep_seconds=settings.log_retention_seconds,
+            every_seconds=settings.retention_every_seconds,
+            clock_ms=clock_ms,
+        )
+        self._seen = SeenRecovery(
+            settings.state / "seen",
+            settings.seen_window_seconds * 1000,
+            settings.owner,
+            ledger,
+            log_reader,
+            events,
+            clock_ms,
+        )
         self._on_crossing = on_crossing
         self._on_failure = on_failure
         self._settlers: dict[int, PartitionSettler] = {}
@@ -85,13 +109,23 @@ class Settlement:
             return {partition: self._settlers[partition].next_offset for partition in wanted}
 
     async def settle(self, partition: int, records: Sequence[LogRecord]) -> int | None:
-        """Bills records and returns the partition; None, and nothing done, when another process owns it."""
+        """Bills records and returns the partition; None when another process owns it, or is about to: what
+        is not billed then is read again."""
         settler = self._settlers.get(partition)
         if settler is None:
             log.info("settlement.not_owned", partition=partition, records=len(records))
             return None
-        await settler.settle(records)
+        try:
+            await settler.settle(records)
+        except HandedOver as given_up:
+            log.info("settlement.handed_over", partition=partition, reason=str(given_up))
+            return None
         return partition
+
+    async def compare_logs(self) -> None:
+        """Returns when the log of each partition is known to be the one that was billed; LogGapError when it
+        is not. Called after Kafka was connected anew."""
+        await asyncio.gather(*(settler.require_billed_log() for settler in self._settlers.values()))
 
     async def quiesce(self) -> None:
         """Returns when no batch is being billed: partitions can be handed over."""
@@ -111,26 +145,58 @@ class Settlement:
             try:
                 claim = await self._ledger.claim(partition, _TOPIC_ID_UNKNOWN, self._settings.owner)
                 existing = self._settlers.get(partition)
-                if existing is not None and existing.claim.epoch == claim.epoch:
+                if (
+                    existing is not None
+                    and existing.claim.epoch == claim.epoch
+                    and await existing.is_billed_log()
+                ):
                     return
                 await self._release(partition)
-                self._settlers[partition] = await self._open(claim)
-            except (LogUnavailable, *RETRYABLE) as error:
+                settler = self._settlers[partition] = await self._open(claim)
+                claim = settler.claim
+            except (LogUnavailable, StoreUnavailable, *RETRYABLE) as error:
                 if number >= _CLAIM_TRIES:
                     raise
-                log.warning(
-                    "settlement.ledger_unavailable", partition=partition, tries=number, error=str(error)
-                )
+                log.warning("settlement.claim_waits", partition=partition, tries=number, error=str(error))
             else:
                 log.info(
-                    "settlement.claimed", partition=partition, epoch=claim.epoch, offset=claim.next_offset
+                    "settlement.claimed",
+                    partition=partition,
+                    incarnation=claim.incarnation,
+                    epoch=claim.epoch,
+                    offset=claim.next_offset,
                 )
                 return
 
     async def _open(self, claim: Claim) -> PartitionSettler:
-        last = await self._last_billed(claim)
-        seen = await self._open_seen_ids(claim, last)
-        store = PartitionStore(
+        claim, history = await self._incarnations.agreed(claim, self._close_incarnation)
+        last = None
+        if claim.next_offset:
+            last = await self._log_reader.record_at(claim.partition, claim.next_offset - 1)
+        seen = await self._seen.open(claim, history, last)
+        store = self._store_of(claim, history)
+        settler = PartitionSettler(
+            claim,
+            self._ledger,
+            seen,
+            self._dead_letters,
+            store,
+            self._log_reader,
+            self._old_events,
+            max_bytes=self._settings.bill_max_bytes,
+            on_crossing=self._on_crossing,
+        )
+        work = (
+            store.run(),
+            store.verify(),
+            settler.watch_log(),
+            self._retention.run(claim.partition),
+        )
+        self._tasks[claim.partition] = [asyncio.create_task(self._watch(claim, each)) for each in work]
+        return settler
+
+    def _store_of(self, claim: Claim, history: Sequence[Incarnation]) -> PartitionStore:
+        return PartitionStore(
             claim,
             self._ledger,
             self._blocks,
@@ -140,76 +206,16 @@ class Settlement:
                 self._settings.store_linger_seconds,
                 self._settings.store_max_rows,
                 self._settings.verify_after_seconds,
+                self._settings.compare_all_every_seconds,
             ),
             self._rows,
             self._settings.owner,
-        )
-        self._tasks[claim.partition] = [
-            asyncio.create_task(self._watch(claim, store.run())),
-            asyncio.create_task(self._watch(claim, store.verify())),
-        ]
-        return PartitionSettler(
-            claim,
-            self._ledger,
-            seen,
-            self._dead_letters,
-            store,
-            max_bytes=self._settings.bill_max_bytes,
-            on_crossing=self._on_crossing,
+            history=history,
         )
 
-    async def _last_billed(self, claim: Claim) -> LogRecord | None:
-        """The record before the claim's offset; None when there is none any more, or none yet.
-
-        LogGapError when the log is not the one that was billed: what came into another one at offsets that
-        are billed would never be counted.
-        """
-        if claim.next_offset == 0:
-            return None
-        record = await self._log_reader.record_at(claim.partition, claim.next_offset - 1)
-        if record is not None and claim.last_record_hash not in {None, hash_of(record)}:
-            raise LogGapError(
-                f"partition {claim.partition}: the record at {record.offset} is not the one that was billed"
-            )
-        return record
-
-    async def _open_seen_ids(self, claim: Claim, last: LogRecord | None) -> SeenIds:
-        """The partition's seen ids from their files; what those do not cover is read from the log."""
-        now = self._clock_ms()
-        window_ms = self._settings.seen_window_seconds * 1000
-        seen = SeenIds.open(
-            self._settings.state / "seen",
-            claim.partition,
-            claim.incarnation,
-            claim.epoch,
-            next_offset=claim.next_offset,
-            now=now,
-            window_ms=window_ms,
-        )
-        missing_from = seen.rebuild_from()
-        if missing_from is not None:
-            # The window ends where billing stands, not now: what waits in the log may be long past.
-            oldest = claim.next_offset
-            if last is not None:
-                oldest = await self._log_reader.offset_at(claim.partition, last.at - window_ms)
-            await self._rebuild(seen, claim, max(missing_from, oldest))
-        return seen
-
-    async def _rebuild(self, seen: SeenIds, claim: Claim, start: int) -> None:
-        log.info(
-            "settlement.rebuilding_seen_ids", partition=claim.partition, start=start, end=claim.next_offset
-        )
-        dropped = await self._ledger.duplicates_from(claim.partition, claim.incarnation, start)
-        async for records in self._log_reader.read(claim.partition, start, claim.next_offset):
-            batch = decode_batch(claim.partition, claim.incarnation, records)
-            counted = [
-                (key_of(event.organization_id, event.event_id), position)
-                for position, event in zip(batch.positions, batch.events, strict=True)
-                if position not in dropped
-            ]
-            if counted:
-                keys, positions = zip(*counted, strict=True)
-                seen.restore(keys, positions, batch.newest_at)
+    async def _close_incarnation(self, claim: Claim, held: tuple[int, int]) -> Claim:
+        await self._store_of(claim, []).close(held)
+        return await self._ledger.claim(claim.partition, _TOPIC_ID_UNKNOWN, self._settings.owner)
 
     async def _watch(self, claim: Claim, work: Coroutine[Any, Any, None]) -> None:
         """Runs a partition's background work; a fault that is not its handover ends the process."""

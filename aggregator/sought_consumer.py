@@ -1,10 +1,19 @@
 """A consumer of Faust whose streams deliver nothing before they stand where they are to go on."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 
 import faust
+import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+from aggregator.errors import NotSought
+
+log = structlog.get_logger(__name__)
+
+_SOUGHT_WITHIN_SECONDS = 120.0
+"""From an assignment on. Faust restores its tables first, and waits for 90 s for a seek itself."""
 
 
 class SoughtConsumer(driver.Consumer):
@@ -13,12 +22,21 @@ class SoughtConsumer(driver.Consumer):
     An app with tables resumes its streams before it seeks, with the fetcher running. Until the seek is done
     it would hand out records from wherever the client stands, and remember the newest of them: what comes
     after the seek then counts as seen and is dropped, until the next rebalance.
+
+    Faust's restoring of tables was seen to wait for ever after Kafka had been frozen: no seek came, and
+    nothing was billed. So a process whose partitions are not sought in time ends, to be started again.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._sought: set[TP] = set()
         self._held: set[TP] = set()
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def is_seeking(self) -> bool:
+        """Whether a seek is under way that takes long for a good reason."""
+        return False
 
     async def seek_streams(self) -> Mapping[TP, int]:
         """Seeks the assigned partitions and returns where to; the others stay held back until `release`.
@@ -26,7 +44,9 @@ class SoughtConsumer(driver.Consumer):
         Faust leaves a partition without a committed offset where the client stands, which is behind whatever
         was fetched in a rebalance and thrown away: such a one is sought to its beginning.
         """
-        committed = dict(await super().seek_to_committed())
+        # Under Kafka's client's own type, which equals Faust's: a set may keep either, and Faust refuses it.
+        sought = await super().seek_to_committed()
+        committed = {TP(tp.topic, tp.partition): offset for tp, offset in sought.items()}
         never = [tp for tp, offset in committed.items() if not offset and not self._is_changelog_tp(tp)]
         if never:
             earliest = await self.earliest_offsets(*never)
@@ -62,11 +82,28 @@ class SoughtConsumer(driver.Consumer):
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._forget()
+        self._watching = asyncio.ensure_future(self._require_sought())
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:
         self._sought.clear()
         self._held.clear()
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
+    async def _require_sought(self) -> None:
+        """Ends the process when partitions of this assignment are not sought in time."""
+        missing: set[TP] = set()
+        while True:
+            await asyncio.sleep(_SOUGHT_WITHIN_SECONDS)
+            missing = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)} - self._sought
+            if not missing:
+                return
+            if not self.is_seeking:
+                break
+        log.error("consumer.not_sought", partitions=sorted(map(str, missing)))
+        await self.app.crash(NotSought(f"{len(missing)} partitions were not sought after their assignment"))
 
 
 class SoughtTransport(driver.Transport):

@@ -8,22 +8,26 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 
 import msgspec
 import structlog
 
 from aggregator import metrics
 from aggregator.block_ledger import BlockLedger
-from aggregator.domain.batch import Batch, LogRecord, decode_batch
-from aggregator.domain.blocks import Block, position, position_hash
-from aggregator.domain.rows import BatchRecord, EventRow, rows_of
+from aggregator.block_rows import BlockRows, PendingBatch
+from aggregator.domain.batch import Batch
+from aggregator.domain.blocks import Block
+from aggregator.domain.lineage import Incarnation, lineage
+from aggregator.domain.losses import Loss, lacking, losses_of
+from aggregator.domain.rows import BatchRecord, EventRow, filled
 from aggregator.errors import FencedError, LogUnavailable, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
 from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
+from aggregator.store_limits import RowBudget, StoreLimits
+from aggregator.verification import Verification
 
 log = structlog.get_logger(__name__)
 
@@ -31,46 +35,6 @@ _TRANSIENT = (StoreUnavailable, LogUnavailable, *RETRYABLE)
 _MAX_BATCHES = 1_000
 _MAX_PENDING = 5_000
 """Batches in memory, some minutes of them; while ClickHouse is away for longer, the ledger keeps the rest."""
-_VERIFY_EVERY_SECONDS = 5.0
-_VERIFY_MOST = 200
-_CLOCK_SECONDS = 3
-"""ClickHouse tells its start exact to a second or two."""
-
-
-class RowBudget:
-    """How many rows all partitions of this process may keep in memory until they are stored."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._used = 0
-
-    def take(self, rows: int) -> bool:
-        """Whether `rows` more may be kept."""
-        if self._used + rows > self._limit:
-            return False
-        self._used += rows
-        metrics.pending_rows.set(self._used)
-        return True
-
-    def give_back(self, rows: int) -> None:
-        """Says that `rows` that were taken are not kept any more."""
-        self._used -= rows
-        metrics.pending_rows.set(self._used)
-
-
-class PendingBatch(msgspec.Struct, frozen=True):
-    """A billed batch that is in no block yet; without its events when those must be read again."""
-
-    record: BatchRecord
-    batch: Batch | None
-
-
-class StoreLimits(msgspec.Struct, frozen=True):
-    """How long a block waits for more batches (seconds), how many rows it takes, when it is verified."""
-
-    linger_seconds: float
-    max_rows: int
-    verify_after_seconds: float
 
 
 class PartitionStore:
@@ -86,12 +50,18 @@ class PartitionStore:
         limits: StoreLimits,
         rows: RowBudget,
         owner: str,
+        *,
+        history: Sequence[Incarnation] = (),
     ) -> None:
         self._claim = claim
+        stretches = lineage(history, claim.incarnation, claim.next_offset)
+        self._kept_to = {each.incarnation: each.next_offset for each in stretches}
         self._ledger = ledger
         self._blocks = blocks
         self._events = events
         self._log_reader = log_reader
+        self._block_rows = BlockRows(log_reader, self._is_billed_log)
+        self._last_billed = (claim.next_offset, claim.last_record_hash)
         self._limits = limits
         self._rows = rows
         self._owner = owner
@@ -105,6 +75,7 @@ class PartitionStore:
 
     def add(self, batch: Batch, record: BatchRecord) -> None:
         """Takes a billed batch, the next one of the partition."""
+        self._last_billed = (record.next_offset, record.last_record_hash)
         if self._is_behind or len(self._pending) >= _MAX_PENDING:
             self._behind = (self._behind[0] if self._is_behind else record.first_offset, record.next_offset)
         else:
@@ -137,28 +108,10 @@ class PartitionStore:
                 await self._store_next()
 
     async def verify(self) -> None:
-        """Looks again, a while after each insert and after each restart of ClickHouse, until cancelled."""
-        started_at = None
-        while True:
-            await asyncio.sleep(min(_VERIFY_EVERY_SECONDS, self._limits.verify_after_seconds))
-            try:
-                now_started_at = await self._events.started_at()
-                restarted = started_at is not None and now_started_at > started_at + _CLOCK_SECONDS
-                started_at = now_started_at
-                age = timedelta(seconds=0 if restarted else self._limits.verify_after_seconds)
-                for block in await self._blocks.blocks_not_verified(self._claim, age, _VERIFY_MOST):
-                    async with self._storing:
-                        await self._verify(block)
-            except _TRANSIENT as error:
-                log.warning("store.verify_later", partition=self._claim.partition, error=str(error))
-
-    async def _verify(self, block: Block) -> None:
-        if (await self._events.verify(block)).exact:
-            metrics.blocks_verified.inc()
-            await self._blocks.mark_verified(block)
-            return
-        log.error("store.block_differs", **msgspec.structs.asdict(block))
-        await self._store(block, await self._rows_again(block), known=False)
+        """Looks again at what is stored, until cancelled; FencedError under a new owner."""
+        await Verification(
+            self._claim, self._blocks, self._events, self._limits, self._storing, self._store_again
+        ).run()
 
     async def _raise_fence(self) -> None:
         async for number in tries():
@@ -177,7 +130,7 @@ class PartitionStore:
                 for block in blocks:
                     log.info("store.recovering", partition=block.partition, block=block.block)
                     async with self._storing:
-                        await self._store(block, await self._rows_again(block), known=False)
+                        await self._store_again(block)
                     metrics.blocks_recovered.inc()
             except _TRANSIENT as error:
                 self._waiting("recover", number, error)
@@ -218,17 +171,33 @@ class PartitionStore:
             # Also when the partition is lost in between: another owner stores these.
             self._give_back(taken)
 
-    async def _store_block(self, taken: Sequence[PendingBatch]) -> None:
+    async def close(self, held: tuple[int, int]) -> None:
+        """Fixes all that was billed as blocks, before another incarnation begins; `run` stores them then.
+
+        The log holds the records of batches that lie within `held` (from, to). Not for a store that runs.
+        """
+        while self._is_behind or self._pending:
+            if not self._pending:
+                await self._read_behind()
+            await self._fix_block(self._take(), held)
+
+    async def _fix_block(
+        self, taken: Sequence[PendingBatch], held: tuple[int, int] | None = None
+    ) -> tuple[Block, list[EventRow]]:
         async for number in tries():
             try:
-                rows = await self._rows_of(taken)
+                rows, lost = await self._block_rows.of(taken, held)
                 block = self._block(taken, rows)
-                await self._fix(block)
+                await self._fix(block, losses_of(lost))
             except _TRANSIENT as error:
                 self._waiting("fix", number, error)
             else:
                 break
         self._next_block += 1
+        return block, rows
+
+    async def _store_block(self, taken: Sequence[PendingBatch]) -> None:
+        block, rows = await self._fix_block(taken)
         if rows:
             await self._store(block, rows, known=True)
         if taken[0].record.epoch != self._claim.epoch:
@@ -252,23 +221,25 @@ class PartitionStore:
 
     def _block(self, taken: Sequence[PendingBatch], rows: Sequence[EventRow]) -> Block:
         first, last = taken[0].record, taken[-1].record
-        return Block(
+        block = Block(
             partition=first.partition,
             incarnation=first.incarnation,
             block=self._next_block,
             first_offset=first.first_offset,
             next_offset=last.next_offset,
-            event_rows=len(rows),
-            billed=sum(row.billed for row in rows),
-            position_hash=position_hash(position(row.log_offset, row.event_index) for row in rows),
+            event_rows=0,
+            billed=0,
+            position_hash=0,
             epoch=self._claim.epoch,
             attempt=1,
         )
+        return filled(block, rows)
 
-    async def _fix(self, block: Block) -> None:
+    async def _fix(self, block: Block, losses: Sequence[Loss]) -> None:
         """Fixes the block in the ledger; a lost connection may have fixed it already."""
+        self._tell(block, losses)
         try:
-            await self._blocks.fix_block(block)
+            await self._blocks.fix_block(block, losses)
         except FencedError:
             if await self._blocks.find_block(block) != block:
                 raise
@@ -302,48 +273,68 @@ class PartitionStore:
     async def _insert_again(self, block: Block, rows: Sequence[EventRow]) -> None:
         """Replaces what lower attempts left; the next look at ClickHouse says whether it is exact now."""
         await self._blocks.new_attempt(block)
-        await self._events.repair(block)
+        await self._events.repair(block, rows)
         await self._events.insert(block, rows)
         metrics.blocks_repaired.inc()
 
-    async def _rows_again(self, block: Block) -> list[EventRow]:
-        """The rows of a block from the log and the ledger."""
+    async def _store_again(self, block: Block) -> None:
+        """Stores a block of which ClickHouse may hold something, from the log and the ledger."""
+        rows, lost = await self._rows_again(block)
+        if lost and len(rows) != block.event_rows:
+            await self._store_what_is_left(block, rows, losses_of(lost))
+        else:
+            await self._store(block, rows, known=False)
+
+    async def _store_what_is_left(
+        self, block: Block, rows: Sequence[EventRow], losses: Sequence[Loss]
+    ) -> None:
+        """Makes of the block what can still be had of it, once: what ClickHouse holds, be it less; where it
+        holds nothing, what the log still gives."""
+        verdict = await self._events.verify(block)
+        if verdict.exact:
+            await self._blocks.mark_stored(block, self._claim.epoch)
+            return
+        if verdict.found:
+            left = verdict.of(block)
+            losses = lacking(block, left)
+        else:
+            left = filled(block, rows)
+        self._tell(block, losses)
+        await self._blocks.amend(left, block, losses, self._claim.epoch)
+        if verdict.found:
+            await self._blocks.mark_stored(left, self._claim.epoch)
+        else:
+            await self._store(left, rows, known=False)
+
+    def _tell(self, block: Block, losses: Sequence[Loss]) -> None:
+        for loss in losses:
+            metrics.rows_lost.labels(str(block.partition)).inc(max(loss.event_rows, 0))
+            log.error(
+                "store.rows_lost",
+                partition=block.partition,
+                incarnation=block.incarnation,
+                block=block.block,
+                **msgspec.structs.asdict(loss),
+            )
+
+    async def _rows_again(self, block: Block) -> tuple[list[EventRow], list[BatchRecord]]:
+        """The rows of a block from the log and the ledger, and the batches whose records are gone."""
         records = await self._ledger.batches_between(
             block.partition, block.incarnation, block.first_offset, block.next_offset
         )
-        rows = await self._rows_of([PendingBatch(record, None) for record in records])
-        if len(rows) != block.event_rows:
+        held = None
+        if block.incarnation != self._claim.incarnation:
+            held = (0, self._kept_to.get(block.incarnation, 0))
+        rows, lost = await self._block_rows.of([PendingBatch(record, None) for record in records], held)
+        if not lost and len(rows) != block.event_rows:
             raise StoreError(
                 f"block {block.block} of partition {block.partition} had {block.event_rows} rows, "
                 f"the log and the ledger give {len(rows)}"
             )
-        return rows
+        return rows, lost
 
-    async def _rows_of(self, taken: Sequence[PendingBatch]) -> list[EventRow]:
-        missing = [pending.record for pending in taken if pending.batch is None]
-        again = await self._read_again(missing) if missing else {}
-        rows: list[EventRow] = []
-        for pending in taken:
-            batch = pending.batch or again[pending.record.first_offset]
-            rows += rows_of(batch, pending.record)
-        return rows
-
-    async def _read_again(self, records: Sequence[BatchRecord]) -> dict[int, Batch]:
-        """The batches of these records, read from the log, by their first offset."""
-        batches: dict[int, Batch] = {}
-        waiting = deque(records)
-        collected: list[LogRecord] = []
-        first, last = records[0], records[-1]
-        async for part in self._log_reader.read(first.partition, first.first_offset, last.next_offset):
-            for log_record in part:
-                if not waiting or log_record.offset < waiting[0].first_offset:
-                    continue
-                collected.append(log_record)
-                if log_record.offset + 1 == waiting[0].next_offset:
-                    done = waiting.popleft()
-                    batches[done.first_offset] = decode_batch(done.partition, done.incarnation, collected)
-                    collected = []
-        return batches
+    async def _is_billed_log(self) -> bool:
+        return await self._log_reader.is_billed(self._claim.partition, *self._last_billed)
 
     def _waiting(self, what: str, number: int, error: BaseException) -> None:
         log.warning(

@@ -4,7 +4,9 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import asyncpg
 import clickhouse_connect
 import msgspec
@@ -22,6 +24,13 @@ from sql.migrate import MigrationError, migrations, pending
 
 _WITHIN_S = 15
 _LOW_DISK = 2 * 1024**3
+
+
+_KNOWS_LOSSES = "SELECT to_regclass('ledger.losses') IS NOT NULL"
+_LOST = (
+    "SELECT (SELECT count(*) FROM ledger.incarnations),"
+    " (SELECT coalesce(sum(event_rows), 0)::bigint FROM ledger.losses)"
+)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -62,6 +71,8 @@ async def _bounded(name: str, check: Callable[[], Awaitable[list[Finding]]]) -> 
         detail = f"no answer within {_WITHIN_S} s"
     except (
         OSError,
+        aiohttp.ClientError,
+        msgspec.MsgspecError,
         ComposeError,
         KafkaError,
         asyncpg.PostgresError,
@@ -130,6 +141,7 @@ async def _postgres(addresses: Addresses) -> list[Finding]:
         may = await connection.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')")
         table = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
         rows = await connection.fetch("SELECT name, checksum FROM schema_migrations") if table else []
+        lost = await connection.fetchrow(_LOST) if await connection.fetchval(_KNOWS_LOSSES) else None
     finally:
         await connection.close()
     mend = "" if may else f"GRANT CREATE ON SCHEMA public TO {user}"
@@ -137,7 +149,25 @@ async def _postgres(addresses: Addresses) -> list[Finding]:
         Finding("Postgres", ok=True, detail=f"version {version}, as {user}"),
         Finding("Postgres rights", bool(may), "may create tables" if may else "may not create tables", mend),
         _migrated("Postgres", {row["name"]: row["checksum"] for row in rows}),
+        *([_losses(*lost)] if lost else []),
     ]
+
+
+def _losses(new_logs: int, event_rows: int) -> Finding:
+    """Logs that were cut back or replaced are told, rows that were lost with them are to be dealt with."""
+    if not new_logs and not event_rows:
+        return Finding("losses", ok=True, detail="none")
+    detail = f"{new_logs} times a partition went on in another log"
+    if not event_rows:
+        return Finding(
+            "losses", ok=True, detail=f"{detail}; ClickHouse lacks nothing (see `flightline reconcile`)"
+        )
+    return Finding(
+        "losses",
+        ok=False,
+        detail=f"{detail}; {event_rows} billed events will never be in ClickHouse",
+        mend="`flightline reconcile` names them; this is told until the rows of ledger.losses are deleted",
+    )
 
 
 async def _clickhouse(addresses: Addresses) -> list[Finding]:
@@ -179,4 +209,17 @@ async def _services(state: State) -> list[Finding]:
         answered = await responds(f"{address}/ready")
         mend = "" if answered else f"see the logs in {state.logs}"
         found.append(Finding(name, answered, f"{address} {'is ready' if answered else 'is not ready'}", mend))
+    if trouble := await _trouble(running.ingest):
+        mend = "Kafka and the disk of the spool: what was promised is safe, and drained by itself"
+        found.append(Finding("spool", ok=False, detail=trouble, mend=mend))
     return found
+
+
+async def _trouble(door: str) -> str:
+    """What a door says of itself when it is ready, but not as it should be; empty when all is well."""
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+        session.get(f"{door}/ready") as answer,
+    ):
+        content = msgspec.json.decode(await answer.read(), type=dict[str, Any])
+    return str(content["detail"]) if content.get("status") == "degraded" else ""

@@ -20,6 +20,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secrets: Secrets
     ingest: int
     aggregators: int
+    ingest_grace_ms: str = "0"
+    """How long a door serves on after it was told to stop: nothing balances between those of one stack."""
 
 
 def environment(settings: Settings, service: str, port: int, worker: int = 0) -> dict[str, str]:
@@ -44,7 +46,8 @@ def ingest(settings: Settings) -> list[ProcessSpec]:
             name="ingest",
             log=f"ingest-{worker}",
             argv=[sys.executable, "-m", "ingest"],
-            env=environment(settings, "ingest", port, worker),
+            env=environment(settings, "ingest", port, worker)
+            | {"FLIGHTLINE_GRACE_MS": settings.ingest_grace_ms},
             is_ready=lambda: responds(f"http://{HOST}:{port}/ready"),
         )
         for worker in range(settings.ingest)

@@ -17,7 +17,7 @@ from compose.addresses import Addresses
 from compose.bootstrap import bootstrap, create_topics, migrate
 from compose.engines import clickhouse, kafka, postgres
 from compose.errors import StateInUseError
-from compose.layout import Ports, State, require_free
+from compose.layout import HOST, Ports, State, require_free
 from compose.process import Process, ProcessSpec, end_leftovers
 from compose.ready import Ready
 from compose.secrets import load_or_make, write_private
@@ -101,6 +101,7 @@ class Stack:
             secrets=self._secrets,
             ingest=self._options.ingest,
             aggregators=self._options.aggregators,
+            ingest_grace_ms=self._environ.get("FLIGHTLINE_GRACE_MS", "0"),
         )
         made = await bootstrap(settings, self._state.secrets)
         settings = msgspec.structs.replace(settings, secrets=made.secrets)
@@ -207,7 +208,7 @@ async def run(options: Options, environ: Mapping[str, str], say: Callable[[str],
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
-                say(_announcement(await starting, stack.addresses))
+                say(_announcement(options, await starting, stack.addresses))
                 await stopping
         finally:
             for task in (starting, stopping):
@@ -225,12 +226,14 @@ def _on_signals() -> asyncio.Event:
     return stop
 
 
-def _announcement(ready: Ready, addresses: Addresses) -> str:
+def _announcement(options: Options, ready: Ready, addresses: Addresses) -> str:
     lines = {
         "events in": f"{ready.ingest}/v1/events",
         "control API": f"{ready.control_api}",
-        "gRPC": ready.grpc,
         "ClickHouse (read only)": addresses.clickhouse_dashboards,
         "Kafka": ready.kafka,
     }
+    for index in range(0 if options.only_engines else options.aggregators):
+        port = options.ports.aggregator_metrics + index
+        lines[f"live windows ({index})"] = f"http://{HOST}:{port}/metrics"
     return "up\n" + "\n".join(f"  {name:<24}{value}" for name, value in lines.items())

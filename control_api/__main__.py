@@ -15,11 +15,16 @@ from granian.server.embed import Server
 
 from control_api.app import create_app
 from control_api.errors import SettingsError
+from control_api.life import Life
 from control_api.settings import Settings, load
+
+_ANSWER_SECONDS = 2.5
+_END_SECONDS = 4.5
 
 
 def main() -> None:
-    """Runs until SIGTERM or SIGINT; exits with one sentence when a setting is wrong."""
+    """Runs until SIGTERM or SIGINT, then ends within 10 s, whatever is away; exits with one sentence when a
+    setting is wrong."""
     try:
         settings = load(os.environ)
         _require_free(settings)
@@ -44,8 +49,9 @@ def _require_free(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    life = Life()
     server = Server(
-        create_app(settings),
+        create_app(settings, life),
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,
@@ -59,10 +65,18 @@ async def _serve(settings: Settings) -> None:
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    life.stopping = True
     if not serving.done():
+        await asyncio.wait({serving}, timeout=settings.drain_seconds)
         server.stop()  # type: ignore[no-untyped-call]
     stopping.cancel()
-    await serving
+    # What is under way is answered first; what hangs on an engine by then is answered with 503.
+    await asyncio.wait({serving}, timeout=_ANSWER_SECONDS)
+    life.give_up()
+    # A client that is still sending its body does not keep the process.
+    await asyncio.wait({serving}, timeout=_END_SECONDS)
+    if serving.done():
+        serving.result()
 
 
 def _configure_logging() -> None:

@@ -65,7 +65,7 @@ async def bootstrap(
     try:
         await database.in_transaction(work)
     finally:
-        await database.close()
+        database.close()
     return Bootstrap(
         organization_id=organization_id,
         admin_id=admin_id,

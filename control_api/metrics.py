@@ -13,11 +13,27 @@ REQUEST_SECONDS = Histogram(
 )
 PUBLISHED = Counter("control_api_published_total", "Records that Kafka has acked.", ["topic"])
 PUBLISH_FAILURES = Counter("control_api_publish_failures_total", "Records to be sent again.", ["topic"])
+PUBLISHED_AGAIN = Counter(
+    "control_api_published_again_total", "Values of compacted topics that were below Postgres.", ["topic"]
+)
 OUTBOX_BACKLOG = Gauge("control_api_outbox_backlog", "Records committed to Postgres that wait for Kafka.")
 PROPAGATION_PENDING = Counter(
     "control_api_propagation_pending_total", "Transitions answered before Kafka had their snapshot."
 )
 GATES = Counter("control_api_gates_total", "Budget gates read, by whether a status followed.", ["effect"])
 UNREADABLE_GATES = Counter("control_api_unreadable_gates_total", "Records of budget-gates that were skipped.")
+CROSSINGS_FOUND = Counter(
+    "control_api_crossings_found_total", "Crossings found in the ledger that no gate had told of in time."
+)
 COMPLETED_BY_DATE = Counter("control_api_completed_by_date_total", "Campaigns looked at for their endDate.")
 ERRORS = Counter("control_api_errors_total", "Requests that failed by a mistake of ours (500).")
+
+
+def count_published(topic: str, acked: bool) -> None:
+    """Counts the outcome of a record that was sent."""
+    (PUBLISHED if acked else PUBLISH_FAILURES).labels(topic).inc()
+
+
+def count_published_again(topic: str, values: int) -> None:
+    """Counts what the read-back has mended."""
+    PUBLISHED_AGAIN.labels(topic).inc(values)

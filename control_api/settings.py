@@ -8,7 +8,8 @@ from control_api.errors import SettingsError
 from schemas.addresses import BadAddress, host_and_port, http_url, kafka_servers, postgres_dsn
 
 _MIN_SECRET_LENGTH = 32
-_MIN_BODY_MS, _MAX_BODY_MS = 100, 600_000
+_BODY_MS = (100, 600_000)
+_DRAIN_MS = (0, 30_000)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +24,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_secret: str
     body_seconds: float = 10.0
     """FLIGHTLINE_BODY_MS: for a request to send its body; afterwards the answer is 408."""
+    drain_seconds: float = 1.0
+    """FLIGHTLINE_DRAIN_MS: for so long after SIGTERM all is still served while /ready answers 503, which is
+    a balancer's time to notice."""
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -51,7 +55,8 @@ def _read(environ: Mapping[str, str]) -> Settings:
         host=host,
         port=port,
         jwt_secret=secret,
-        body_seconds=_milliseconds(environ, "FLIGHTLINE_BODY_MS", 10_000) / 1000,
+        body_seconds=_milliseconds(environ, "FLIGHTLINE_BODY_MS", 10_000, _BODY_MS) / 1000,
+        drain_seconds=_milliseconds(environ, "FLIGHTLINE_DRAIN_MS", 1_000, _DRAIN_MS) / 1000,
     )
 
 
@@ -67,8 +72,9 @@ def _required(environ: Mapping[str, str], name: str, meaning: str) -> str:
     return value
 
 
-def _milliseconds(environ: Mapping[str, str], name: str, default: int) -> int:
+def _milliseconds(environ: Mapping[str, str], name: str, default: int, bounds: tuple[int, int]) -> int:
     text = environ.get(name, "").strip() or str(default)
-    if not text.isdecimal() or not _MIN_BODY_MS <= int(text) <= _MAX_BODY_MS:
-        raise SettingsError(f"{name} must be a number from {_MIN_BODY_MS} to {_MAX_BODY_MS}, not {text!r}.")
+    least, most = bounds
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise SettingsError(f"{name} must be a number from {least} to {most}, not {text!r}.")
     return int(text)

@@ -3,8 +3,10 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TextIO, cast
 
 import structlog
 import uvloop
@@ -14,8 +16,22 @@ from ingest.errors import SettingError
 from ingest.settings import load
 
 
+class _LossyOutput:
+    """Standard output, without its errors: a disk that is full of logs must not end the door."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stdout.flush()
+
+
 def _configure_logging() -> None:
-    logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
+    output = cast("TextIO", _LossyOutput())
+    logging.basicConfig(level=logging.WARNING, stream=output)
     # Its reports of a broker that is away repeat ours, many times a second.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(
@@ -25,6 +41,7 @@ def _configure_logging() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
+        logger_factory=structlog.PrintLoggerFactory(output),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )

@@ -18,6 +18,7 @@ from schemas.door_problems import BAD_KEY, MISSING_SCOPE, ORIGIN_NOT_ALLOWED, TO
 from schemas.reasons import Scope
 
 _MAX_KEY = 256
+_DEBT_SECONDS = 1.0
 _COUNTRY_LETTERS = 2
 _NO_COUNTRY = "XX"
 
@@ -69,19 +70,30 @@ class Access:
             raise Refusal(ORIGIN_NOT_ALLOWED, "the key may not be used from this origin")
         return found
 
+    def require_allowance(self, key: AccessKey) -> None:
+        """That the key is not deep in debt; asked before a body is read. Raises Refusal with 429.
+
+        Otherwise the body is read: only then it is known how long to wait for so many events.
+        """
+        bucket = self._bucket(key)
+        if bucket is not None and (wait := bucket.wait(1, time.monotonic())) > _DEBT_SECONDS:
+            raise _over_limit(bucket, wait)
+
     def spend(self, key: AccessKey, events: int) -> None:
         """Counts the events against the key's own limit. Raises Refusal with 429."""
+        bucket = self._bucket(key)
+        if bucket is not None and (wait := bucket.take(events, time.monotonic())) > 0:
+            raise _over_limit(bucket, wait)
+
+    def _bucket(self, key: AccessKey) -> TokenBucket | None:
         rate = key.limits.events_per_second
         if rate is None:
-            return
-        now = time.monotonic()
+            return None
         burst = max(1, key.limits.burst or rate)
         bucket = self._buckets.get(key.key_hash)
         if bucket is None or (bucket.rate, bucket.burst) != (rate, burst):
-            bucket = self._buckets[key.key_hash] = TokenBucket(rate, burst, now)
-        if (wait := bucket.take(events, now)) > 0:
-            retry_after = ("retry-after", str(math.ceil(wait)))
-            raise Refusal(TOO_MANY_REQUESTS, f"the key may send {rate} events a second", [retry_after])
+            bucket = self._buckets[key.key_hash] = TokenBucket(rate, burst, time.monotonic())
+        return bucket
 
     def sender(self, key: AccessKey, headers: HeaderMap, client: str) -> Sender:
         """The sender as its events depend on it. `client` is its address, used here and kept nowhere."""
@@ -102,6 +114,11 @@ class Access:
         except ValueError:
             return ""
         return country if any(address in network for network in self._settings.trusted_proxies) else ""
+
+
+def _over_limit(bucket: TokenBucket, wait: float) -> Refusal:
+    retry_after = ("retry-after", str(math.ceil(wait)))
+    return Refusal(TOO_MANY_REQUESTS, f"the key may send {bucket.rate} events a second", [retry_after])
 
 
 def origin_allowed(key: AccessKey, origin: str) -> bool:

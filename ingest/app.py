@@ -1,6 +1,7 @@
 """The composition root: builds the door's parts and runs them."""
 
 import asyncio
+import resource
 import signal
 import socket
 import time
@@ -8,26 +9,39 @@ from contextlib import suppress
 from functools import partial
 
 import structlog
+from granian.constants import HTTPModes
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from ingest.access import Access
+from ingest.admission import Admission
 from ingest.campaign_feed import CampaignFeed
 from ingest.domain.bots import is_bot
 from ingest.domain.judge import Judge
 from ingest.domain.knowledge import Knowledge
+from ingest.drain import Drain, adopt_orphans
+from ingest.durable_sink import DurableSink
 from ingest.errors import SettingError
 from ingest.kafka_sink import KafkaSink
 from ingest.routes import Routes
 from ingest.settings import Settings
 from ingest.slow_bodies import BodyReader
 from ingest.snapshot import SnapshotFile
+from ingest.spool import Spool
+from ingest.spool_slots import claim
 
 log = structlog.get_logger(__name__)
 
 _MEGABYTE = 1024 * 1024
-_SPARE_SECONDS = 1.0
+_COMMIT_SECONDS = 4.0
+"""For the spool's disk: after Kafka's deadline, and still before clients give up (10 s)."""
 _LOOK_SECONDS = 0.01
+_HEAD_MS = 10_000
+"""For a request's head to be sent, and for a kept connection to be silent."""
+_HEAD_BYTES = 64 * 1024
+"""Of a request's head: 1,000 campaigns of `/v1/serve` take 40 KB."""
+_OTHER_FILES = 256
+"""Of Kafka's connections, the spools, the program itself."""
 _LAST_BYTES_SECONDS = 0.1
 """An answer that was handed to the server is written by a thread of its own."""
 
@@ -60,7 +74,15 @@ async def run(settings: Settings) -> None:
     snapshot = SnapshotFile(settings.state, knowledge)
     from_snapshot = snapshot.load()
     feed = CampaignFeed(settings.kafka, knowledge)
-    sink = _sink(settings)
+    kafka = KafkaSink(settings.kafka, deadline_seconds=settings.deadline_ms / 1000)
+    spool = _spool(settings)
+    await spool.open()
+    sink = DurableSink(
+        kafka,
+        spool,
+        linger_seconds=settings.linger_ms / 1000,
+        max_pending_bytes=settings.max_pending_mb * _MEGABYTE,
+    )
     body_reader = BodyReader(settings.body_ms / 1000)
     routes = Routes(
         knowledge=knowledge,
@@ -69,17 +91,28 @@ async def run(settings: Settings) -> None:
         sink=sink,
         readiness=FeedReadiness(feed, from_snapshot=from_snapshot),
         body_reader=body_reader,
+        admission=Admission(settings.max_pending_mb * _MEGABYTE),
     )
     server = _server(routes, settings)
-    parts = (feed.run(), sink.run(), snapshot.keep(feed), body_reader.run())
+    parts = (
+        feed.run(),
+        kafka.run(),
+        spool.run(),
+        Drain(spool, kafka).run(),
+        adopt_orphans(settings.state, kafka),
+        snapshot.keep(feed),
+        body_reader.run(),
+    )
     background = [asyncio.get_running_loop().create_task(part) for part in parts]
     failures: list[BaseException] = []
     for task in background:
         task.add_done_callback(partial(_end_of_part, server=server, failures=failures))
     log.info("door.starting", host=settings.host, port=settings.port, from_snapshot=from_snapshot)
-    await _serve_until_told(server, routes, settings.deadline_ms / 1000)
+    await _serve_until_told(server, routes, settings)
     await sink.close()
     await _cancel(background)
+    await spool.close()
+    await kafka.close()
     if feed.complete:
         with suppress(OSError):
             snapshot.save()
@@ -94,12 +127,11 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _sink(settings: Settings) -> KafkaSink:
-    return KafkaSink(
-        settings.kafka,
-        linger_seconds=settings.linger_ms / 1000,
-        deadline_seconds=settings.deadline_ms / 1000,
-        max_pending_bytes=settings.max_pending_mb * _MEGABYTE,
+def _spool(settings: Settings) -> Spool:
+    return Spool(
+        partial(claim, settings.state),
+        max_bytes=settings.spool_mb * _MEGABYTE,
+        commit_seconds=_COMMIT_SECONDS,
     )
 
 
@@ -131,15 +163,36 @@ def _server(routes: Routes, settings: Settings) -> Server:
         address=settings.host,
         port=settings.port,
         backlog=settings.max_connections,
-        backpressure=settings.max_connections,
+        backpressure=_connections(settings.max_connections),
         websockets=False,
+        # While Granian waits to see which version it is, a silent connection is never cut.
+        http=HTTPModes.http1,
         log_enabled=False,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MS, max_buffer_size=_HEAD_BYTES),
     )
 
 
-async def _serve_until_told(server: Server, routes: Routes, deadline_seconds: float) -> None:
-    """Serves until SIGTERM or SIGINT. Granian cuts its connections when it stops, so requests end first."""
+def _connections(wanted: int) -> int:
+    """As many connections as are wanted, or as the limit of open files allows, raised as far as it goes.
+
+    Without that a flood of connections would take the last one from the spool and from Kafka.
+    """
+    needed = wanted + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < needed:
+        log.warning("door.fewer_connections", wanted=wanted, open_files=most)
+    return max(1, most - _OTHER_FILES)
+
+
+async def _serve_until_told(server: Server, routes: Routes, settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, and then in three steps, so that no request fails behind a balancer:
+    `/ready` says no and all is served, until the balancer has seen it; new events are refused, and what was
+    taken is answered; then the server stops, which cuts its connections.
+    """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -149,8 +202,11 @@ async def _serve_until_told(server: Server, routes: Routes, deadline_seconds: fl
     await asyncio.wait((serving, telling), return_when=asyncio.FIRST_COMPLETED)
     telling.cancel()
     if not serving.done():
+        routes.leave()
+        log.info("door.leaving", grace_ms=settings.grace_ms)
+        await asyncio.wait((serving,), timeout=settings.grace_ms / 1000)
         routes.drain()
-        ends = time.monotonic() + deadline_seconds + _SPARE_SECONDS
+        ends = time.monotonic() + settings.deadline_ms / 1000 + _COMMIT_SECONDS
         while routes.in_flight and time.monotonic() < ends:
             await asyncio.sleep(_LOOK_SECONDS)
         await asyncio.sleep(_LAST_BYTES_SECONDS)

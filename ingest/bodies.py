@@ -20,6 +20,9 @@ _ZSTD_STEP = 64
 """Bytes unpacked at a time: a block of zstd takes 4 and unpacks to 128 KiB, so a step makes 2 MiB at most."""
 
 
+_WHOLE_BYTES = 64 * 1024
+"""A body up to this is read in one step, which is cheaper than in pieces."""
+
 _MAX_MEMBERS = 16
 """Of a gzip or zstd body: thousands of empty ones would cost seconds."""
 
@@ -57,14 +60,22 @@ def framing_of(content_type: str | None) -> Framing:
     return framing
 
 
-async def read(body: Body, content_length: str | None) -> bytes:
-    """The body as sent. Refuses one that is larger than the limit without reading on."""
+async def read(body: Body, content_length: str | None, take: Callable[[int], None]) -> bytes:
+    """The body as sent. Refuses one that is larger than the limit without reading on.
+
+    `take` is told of its bytes before there is memory for them, and may refuse. A large body counts as it
+    comes in: who only claims to send much takes no room from others.
+    """
     if content_length is not None and content_length.isdecimal():
-        if int(content_length[:20]) > MAX_BODY_BYTES:
+        length = int(content_length[:20])
+        if length > MAX_BODY_BYTES:
             raise too_large()
-        return await body()
+        if length <= _WHOLE_BYTES:
+            take(length)
+            return await body()
     received = bytearray()
     async for piece in body:
+        take(len(piece))
         received += piece
         if len(received) > MAX_BODY_BYTES:
             raise too_large()

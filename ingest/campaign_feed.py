@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from ingest import metrics
 from ingest.domain.knowledge import Knowledge, Table, Value
+from ingest.domain.progress import Progress
 from schemas import access_keys, budget_gates, campaign_state
 from schemas.access_keys import AccessKey
 from schemas.budget_gates import BudgetGate
@@ -20,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 _FETCH_WAIT_MS = 100
 _POLL_MS = 500
-_CHECK_SECONDS = 30.0
+_CHECK_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _CONNECT_SECONDS = 10.0
@@ -28,6 +29,10 @@ _CONNECT_SECONDS = 10.0
 
 class LogReplaced(Exception):
     """A topic is missing, or shorter than what was read of it: it was made anew."""
+
+
+class ReadingStopped(Exception):
+    """There is something to be read, and it does not come: aiokafka's fetcher has ended, or hangs."""
 
 
 class _Source(Generic[Value]):
@@ -75,7 +80,7 @@ class CampaignFeed:
             started = time.monotonic()
             try:
                 await self._read_and_follow()
-            except (KafkaError, OSError, TimeoutError, LogReplaced) as error:
+            except (KafkaError, OSError, TimeoutError, LogReplaced, ReadingStopped) as error:
                 metrics.FEED_RESTARTS.inc()
                 if time.monotonic() - started > _CHECK_SECONDS:
                     pause = _FIRST_PAUSE_SECONDS
@@ -96,9 +101,9 @@ class CampaignFeed:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await consumer.start()
-            partitions = self._assigned(consumer)
-            await self._read_whole(consumer, partitions)
-            await self._follow(consumer, partitions)
+            check = _Check(consumer, self._assigned(consumer))
+            await self._read_whole(consumer, check)
+            await self._follow(consumer, check)
         finally:
             await consumer.stop()
 
@@ -108,12 +113,13 @@ class CampaignFeed:
             raise LogReplaced(f"missing topics: {', '.join(sorted(missing))}")
         return partitions
 
-    async def _read_whole(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
-        ends = await consumer.end_offsets(partitions)
+    async def _read_whole(self, consumer: AIOKafkaConsumer, check: "_Check") -> None:
+        ends = await consumer.end_offsets(check.partitions)
         for source in self._sources.values():
             source.table.begin_full_read()
-        while behind := [part for part in partitions if await consumer.position(part) < ends[part]]:
+        while behind := [part for part in check.partitions if await consumer.position(part) < ends[part]]:
             await self._poll(consumer)
+            await check.when_due()
             metrics.FEED_COMPLETE.set(self.complete)
             log.debug("feed.reading", partitions_behind=len(behind))
         dropped = sum(source.table.end_full_read() for source in self._sources.values())
@@ -123,17 +129,10 @@ class CampaignFeed:
         self._show()
         log.info("feed.complete", forgotten=dropped)
 
-    async def _follow(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
-        next_check = time.monotonic() + _CHECK_SECONDS
+    async def _follow(self, consumer: AIOKafkaConsumer, check: "_Check") -> None:
         while True:
             await self._poll(consumer)
-            if time.monotonic() < next_check:
-                continue
-            next_check = time.monotonic() + _CHECK_SECONDS
-            ends = await consumer.end_offsets(partitions)
-            for part in partitions:
-                if ends[part] < await consumer.position(part):
-                    raise LogReplaced(f"{part.topic} ends before what was read of it")
+            await check.when_due()
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         batches = await consumer.getmany(timeout_ms=_POLL_MS)
@@ -153,3 +152,26 @@ class CampaignFeed:
     def _show(self) -> None:
         for topic, source in self._sources.items():
             metrics.KNOWN.labels(topic).set(len(source.table))
+
+
+class _Check:
+    """A look at the ends of the topics, now and then: nothing else tells that they were made anew, or that
+    nothing is read of them any more."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+        self.partitions = partitions
+        self._consumer = consumer
+        self._progress: Progress[TopicPartition] = Progress()
+        self._next = time.monotonic() + _CHECK_SECONDS
+
+    async def when_due(self) -> None:
+        """Raises LogReplaced or ReadingStopped."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _CHECK_SECONDS
+        ends = await self._consumer.end_offsets(self.partitions)
+        positions = {part: await self._consumer.position(part) for part in self.partitions}
+        if shorter := [part for part in self.partitions if ends[part] < positions[part]]:
+            raise LogReplaced(f"{shorter[0].topic} ends before what was read of it")
+        if stalled := self._progress.stalled(positions, ends):
+            raise ReadingStopped(f"{stalled[0].topic} is read no further than {positions[stalled[0]]}")

@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from ingest import answers, bodies, metrics, pixel
 from ingest.access import Access, HeaderMap, key_in, origin_allowed
+from ingest.admission import Admission, Held
 from ingest.answers import Answer
 from ingest.domain.decode import BadBody, Decoded, TooManyEvents, decode_events
 from ingest.domain.gate import serving
@@ -46,6 +47,7 @@ _PREFLIGHT = [
     ("access-control-allow-headers", "Content-Type, Content-Encoding, If-None-Match, Prefer, X-Write-Key"),
     ("access-control-max-age", "86400"),
 ]
+_CLOSE = ("connection", "close")
 _EXPOSED = ("access-control-expose-headers", "Date, ETag, Retry-After")
 
 
@@ -71,6 +73,13 @@ class Exchange(bodies.Body, Protocol):
 
 class Sink(Protocol):
     """Where events are made durable."""
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from its usual way; empty when nothing does."""
+
+    def require_room(self) -> None:
+        """Raises NotDurable when it is clear beforehand that nothing can be stored."""
 
     async def store(self, events: Sequence[TrackingEvent]) -> None:
         """Returns when all are durable; raises NotDurable when not all are known to be."""
@@ -103,6 +112,7 @@ class Routes:
         sink: Sink,
         readiness: Readiness,
         body_reader: BodyReader,
+        admission: Admission,
     ) -> None:
         self._knowledge = knowledge
         self._access = access
@@ -110,7 +120,9 @@ class Routes:
         self._sink = sink
         self._readiness = readiness
         self._bodies = body_reader
+        self._admission = admission
         self._samples = Samples()
+        self._leaving = False
         self._draining = False
         self.in_flight = 0
         """Requests that have not been answered."""
@@ -133,6 +145,13 @@ class Routes:
         finally:
             self.in_flight -= 1
 
+    def leave(self) -> None:
+        """From now on `/ready` says no, so that a balancer sends nothing more; all is served as before.
+
+        Every answer closes its connection: who has kept one open is balanced anew.
+        """
+        self._leaving = True
+
     def drain(self) -> None:
         """From now on events are refused with 503: the door is about to stop."""
         self._draining = True
@@ -144,6 +163,8 @@ class Routes:
         origin = scope.headers.get("origin")
         if origin is not None:
             headers = [*headers, *_cors(origin, answer)]
+        if self._leaving:
+            headers = [*headers, _CLOSE]
         exchange.response_bytes(answer.status, headers, answer.body)
 
     async def _answer(self, scope: Scope, exchange: Exchange) -> Answer:
@@ -173,23 +194,29 @@ class Routes:
     async def _events(self, scope: Scope, exchange: Exchange) -> Answer:
         headers = scope.headers
         now = time.time_ns() // 1_000_000
-        key = self._admit(scope, now)
+        key = self._admit_events(scope, now)
+        with self._admission.hold(key.organization_id) as held:
+            decoded = await self._decoded(exchange, headers, held)
+            judgement = await self._take(decoded, key, scope, now)
+        return answers.events_answer(judgement, minimal="return=minimal" in (headers.get("prefer") or ""))
+
+    async def _decoded(self, exchange: Exchange, headers: HeaderMap, held: Held) -> Sequence[Decoded]:
         framing = bodies.framing_of(headers.get("content-type"))
-        sent = await self._bodies.read(exchange, headers.get("content-length"))
+        sent = await self._bodies.read(exchange, headers.get("content-length"), held.take)
         content = bodies.unpack(sent, headers.get("content-encoding"))
+        held.take(len(content) - len(sent))
         try:
-            decoded = decode_events(content, framing)
+            return decode_events(content, framing)
         except BadBody as error:
             raise Refusal(MALFORMED_BODY, str(error)) from None
         except TooManyEvents as error:
             raise Refusal(TOO_LARGE, str(error)) from None
-        judgement = await self._take(decoded, key, scope, now)
-        return answers.events_answer(judgement, minimal="return=minimal" in (headers.get("prefer") or ""))
 
     async def _pixel(self, scope: Scope, _: Exchange) -> Answer:
         now = time.time_ns() // 1_000_000
-        key = self._admit(scope, now)
-        judgement = await self._take([pixel.event_of(scope.query_string)], key, scope, now)
+        key = self._admit_events(scope, now)
+        with self._admission.hold(key.organization_id):
+            judgement = await self._take([pixel.event_of(scope.query_string)], key, scope, now)
         return answers.pixel(judgement.results[0])
 
     def _admit(self, scope: Scope, now: int) -> AccessKey:
@@ -201,6 +228,16 @@ class Routes:
         origin = scope.headers.get("origin")
         return self._access.require(key, origin, now, catching_up=self._readiness.catching_up)
 
+    def _admit_events(self, scope: Scope, now: int) -> AccessKey:
+        """Who may send events, now: what can be refused without reading the body is refused here."""
+        key = self._admit(scope, now)
+        self._access.require_allowance(key)
+        try:
+            self._sink.require_room()
+        except NotDurable as error:
+            raise unavailable(str(error), error.retry_after) from None
+        return key
+
     async def _take(self, decoded: Sequence[Decoded], key: AccessKey, scope: Scope, now: int) -> Judgement:
         """Judges the events and makes those that count durable."""
         self._access.spend(key, len(decoded))
@@ -211,7 +248,7 @@ class Routes:
             try:
                 await self._sink.store(judgement.stamped)
             except NotDurable as error:
-                raise unavailable(str(error)) from None
+                raise unavailable(str(error), error.retry_after) from None
             metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
         self._count(judgement, key, now)
         return judgement
@@ -263,9 +300,11 @@ class Routes:
         return answers.json_answer({"status": "ok"})
 
     async def _ready(self, _scope: Scope, _: Exchange) -> Answer:
-        if self._draining or not self._readiness.ready:
+        if self._leaving or not self._readiness.ready:
             raise unavailable("the door is stopping, or has not read its campaigns and keys yet")
-        return answers.json_answer({"status": "ready"})
+        trouble = self._sink.trouble
+        content = {"status": "degraded", "detail": trouble} if trouble else {"status": "ready"}
+        return answers.json_answer(content)
 
     async def _metrics(self, _scope: Scope, _: Exchange) -> Answer:
         return Answer(HTTPStatus.OK, [("content-type", CONTENT_TYPE_LATEST)], generate_latest())

@@ -19,13 +19,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """FLIGHTLINE_BIND, `host:port`; several doors may share one."""
     port: int
     state: Path
-    """The folder of the snapshot; doors of one machine may share it."""
+    """The folder of the snapshot and the spools; doors of one machine may share it, and should."""
     linger_ms: float = 2.0
     """How long a record stays open for other requests' events."""
     deadline_ms: int = 2_000
-    """For Kafka's acknowledgement; afterwards the answer is 503."""
+    """For Kafka's acknowledgement; afterwards the events go to the spool."""
+    spool_mb: int = 1_024
+    """Of disk for the spool of this door, and up to 16 MiB for its journal; beyond it the answer is 503."""
     max_pending_mb: int = 64
-    """What may wait for Kafka; above it the answer is 503 at once."""
+    """Of requests that have not been answered; above it the answer is 503 at once, and 429 to an organization
+    that has its share of it in use."""
+    grace_ms: int = 2_000
+    """How long the door serves on after SIGTERM, with `/ready` at 503: so long a balancer takes to see it."""
     body_ms: int = 10_000
     """For a request to send its body; afterwards the answer is 408."""
     max_connections: int = 4_096
@@ -56,7 +61,9 @@ def _read(environ: Mapping[str, str]) -> Settings:
         state=Path(_required(environ, "STATE")),
         linger_ms=_number(environ, "LINGER_MS", 2.0, lowest=0.0, highest=1_000.0),
         deadline_ms=int(_number(environ, "DEADLINE_MS", 2_000, lowest=10, highest=60_000)),
+        spool_mb=int(_number(environ, "SPOOL_MB", 1_024, lowest=1, highest=1_048_576)),
         max_pending_mb=int(_number(environ, "MAX_PENDING_MB", 64, lowest=1, highest=65_536)),
+        grace_ms=int(_number(environ, "GRACE_MS", 2_000, lowest=0, highest=60_000)),
         body_ms=int(_number(environ, "BODY_MS", 10_000, lowest=100, highest=600_000)),
         max_connections=int(_number(environ, "MAX_CONNECTIONS", 4_096, lowest=1, highest=1_000_000)),
         trusted_proxies=_networks(environ),

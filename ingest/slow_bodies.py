@@ -5,6 +5,7 @@ A sweep instead of a timer for each request: a timer costs as much as a third of
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from granian.rsgi import (  # type: ignore[attr-defined]  # granian names none of them as an export
     ProtocolClosed,
@@ -26,14 +27,14 @@ class BodyReader:
         self._reading: dict[asyncio.Task[object], float] = {}
         self._overdue: set[asyncio.Task[object]] = set()
 
-    async def read(self, body: bodies.Body, content_length: str | None) -> bytes:
-        """The body as sent. Raises Refusal when it is too large, too slow, or breaks off."""
+    async def read(self, body: bodies.Body, content_length: str | None, take: Callable[[int], None]) -> bytes:
+        """The body as sent. Raises Refusal when it is too large, too slow, or breaks off, or by `take`."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("bodies are read by a task")
         self._reading[task] = time.monotonic()
         try:
-            return await bodies.read(body, content_length)
+            return await bodies.read(body, content_length, take)
         except asyncio.CancelledError:
             if task not in self._overdue:
                 raise

@@ -61,6 +61,12 @@ TOO_MANY_REQUESTS = DoorProblem(
     "More events than the key may send",
     "Send the same request again after `Retry-After`.",
 )
+OVER_SHARE = DoorProblem(
+    "over-share",
+    429,
+    "More at once than the organization's share",
+    "Send the same request again after `Retry-After`; fewer at a time, with more events in each.",
+)
 UNAVAILABLE = DoorProblem(
     "unavailable",
     503,
@@ -80,5 +86,6 @@ ALL = (
     TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     TOO_MANY_REQUESTS,
+    OVER_SHARE,
     UNAVAILABLE,
 )

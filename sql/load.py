@@ -1,4 +1,4 @@
-"""Named queries: `sql/postgres/queries/OWNER.sql` and `sql/clickhouse/queries/NAME.sql`."""
+"""Named queries: `postgres/queries/OWNER.sql`, `clickhouse/queries/NAME.sql`, `sqlite/OWNER.sql`."""
 
 from functools import cache
 from pathlib import Path
@@ -24,3 +24,9 @@ def postgres_queries(owner: str) -> Any:
 def clickhouse_query(name: str) -> str:
     """The text of one query, with ClickHouse's own `{parameter:Type}` placeholders."""
     return (ROOT / "clickhouse" / "queries" / f"{name}.sql").read_text()
+
+
+@cache
+def sqlite_queries(owner: str) -> Any:
+    """The queries of one owner as in `postgres_queries`, but not asynchronous; `*!` takes many rows."""
+    return aiosql.from_path(ROOT / "sqlite" / f"{owner}.sql", "sqlite3", mandatory_parameters=False)

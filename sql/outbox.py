@@ -36,11 +36,13 @@ so frees its lock for another one. A relay that lives asks more often."""
 class Publish(Protocol):
     """Sends one record; returns when all in-sync replicas have it, raises when that is not known.
 
+    A value of None is a tombstone.
+
     Called for several records at once: those of one partition must be sent in the order of the calls.
     """
 
     async def __call__(
-        self, topic: str, *, key: bytes | None, value: bytes, partition: int | None
+        self, topic: str, *, key: bytes | None, value: bytes | None, partition: int | None
     ) -> None: ...
 
 
@@ -56,33 +58,41 @@ class OutboxRelay:
         self._schema = schema
         self._publish = publish
         self._wake = asyncio.Event()
+        self._finish = asyncio.Event()
 
     def wake(self) -> None:
         """Says that there is something to publish."""
         self._wake.set()
 
+    def finish(self) -> None:
+        """Asks `run` to end once nothing is left, which is never while Kafka or Postgres is away."""
+        self._finish.set()
+        self._wake.set()
+
     async def run(self) -> None:
-        """Runs until cancelled."""
-        while True:
+        """Runs until cancelled, or until `finish` was called and the outbox is empty."""
+        while not self._finish.is_set():
             try:
                 await self._hold_and_drain()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
                 log.warning("outbox.postgres_unavailable", schema=self._schema, error=str(error))
-                await asyncio.sleep(_RETRY_SECONDS)
+                await _is_set(self._finish, _RETRY_SECONDS)
 
     async def _hold_and_drain(self) -> None:
         connection = await self._connect()
         try:
             await connection.add_listener(self._channel, lambda *_: self._wake.set())
             while not await connection.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", self._channel):
-                await asyncio.sleep(_IDLE_SECONDS)
+                if await _is_set(self._finish, _IDLE_SECONDS):
+                    return
             log.info("outbox.draining", schema=self._schema)
             while True:
                 self._wake.clear()
                 while await self._drain(connection):
                     pass
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _IDLE_SECONDS)
+                if self._finish.is_set():
+                    return
+                await _is_set(self._wake, _IDLE_SECONDS)
         finally:
             connection.terminate()
 
@@ -113,6 +123,13 @@ class OutboxRelay:
         if sent:
             await connection.execute(f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", sent)  # noqa: S608  our own schema's name
         return len(rows) == _BATCH or len(sent) < len(rows)
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Waits so long at most; whether it is set then."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 async def _within(seconds: float, works: Sequence[Coroutine[Any, Any, None]]) -> list[BaseException | None]:

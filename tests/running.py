@@ -24,6 +24,7 @@ from sql.migrate import ClickHouseLayout, migrate_clickhouse, migrate_postgres
 _PORTS = 32
 _START_WITHIN_S = 120
 _STOP_WITHIN_S = 60
+_SHOWN_LINES = 15
 
 
 class ReadyFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,8 +165,18 @@ def running_stack(
         until(lambda: ready_file.exists() or process.poll() is not None, _START_WITHIN_S, "ready file")
         assert process.poll() is None, f"`up` ended with {process.returncode}:\n{stack.output}"
         yield stack
+    except BaseException:
+        _show_logs(state / "logs")
+        raise
     finally:
         _end(process)
+
+
+def _show_logs(logs: Path) -> None:
+    """The last lines of each process, because the state is removed."""
+    for log in sorted(logs.glob("*.log")):
+        lines = log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]
+        print(f"--- {log.name}", *(line[:300] for line in lines), sep="\n")  # noqa: T201
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

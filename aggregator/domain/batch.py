@@ -20,6 +20,7 @@ MOST_DEAD_BYTES = 256 * 1024
 would wait for ever; the log still holds all of it at the letter's coordinates."""
 
 _MAX_LINES = WHOLE_RECORD
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _MOST_REASON = 500
 """Characters: a decoder's message, or a schema's name, may quote what a client sent."""
 
@@ -58,10 +59,9 @@ def decode_batch(partition: int, incarnation: int, records: Sequence[LogRecord])
     dead_letters: list[DeadLetter] = []
     for record in records:
         for index, event in _decode_record(record):
-            reason = event if isinstance(event, str) else _unusable(event)
-            if reason is not None:
-                dead_letters.append(_dead_letter(partition, incarnation, record, index, reason))
-            elif isinstance(event, TrackingEvent):
+            if isinstance(event, str):
+                dead_letters.append(_dead_letter(partition, incarnation, record, index, event))
+            else:
                 positions.append(position(record.offset, index))
                 events.append(event)
     return Batch(
@@ -83,12 +83,11 @@ def hash_of(record: LogRecord) -> bytes:
 
 
 def _decode_record(record: LogRecord) -> Sequence[tuple[int, TrackingEvent | str]]:
-    """(index, event) of each line, with a reason in the event's place where it is none."""
+    """(index, event) of each line, with a reason in the event's place where it is none, or can't be used."""
     if record.schema is not None and record.schema != SCHEMA_NAME:
         return [(WHOLE_RECORD, f"unknown schema {record.schema!r}")]
-    try:
-        events: Sequence[TrackingEvent | str] = decode_events(record.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    events: Sequence[TrackingEvent | str] | None = _decode_whole(record.value)
+    if events is None:
         events = [_decode_line(line) for line in _lines(record.value)]
     if len(events) > _MAX_LINES:
         return [(WHOLE_RECORD, f"a record of {len(events)} lines; {_MAX_LINES} are allowed")]
@@ -97,16 +96,32 @@ def _decode_record(record: LogRecord) -> Sequence[tuple[int, TrackingEvent | str
     return list(enumerate(events))
 
 
+def _decode_whole(value: bytes) -> list[TrackingEvent] | None:
+    """All events at once; None when the lines have to be looked at one by one.
+
+    The decoder also takes several objects on a line, and one over several lines. An index names a line, so
+    what is no event could then not be told from its neighbours: such lines are none.
+    """
+    try:
+        events = decode_events(value)
+    except _UNDECODABLE:
+        return None
+    ends = value.count(b"\n") + (not value.endswith(b"\n"))  # as the door writes it: no line is blank
+    is_a_line_each = len(events) == ends or len(events) == len(_lines(value))
+    return None if not is_a_line_each or any(map(_unusable, events)) else events
+
+
 def _lines(value: bytes) -> list[bytes]:
-    """The lines of a record as the decoder numbers them: blank ones have no index."""
+    """The lines of a record as they are numbered: blank ones have no index."""
     return [line for line in value.split(b"\n") if line.strip()]
 
 
 def _decode_line(line: bytes) -> TrackingEvent | str:
     try:
-        return decode_event(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        event = decode_event(line)
+    except _UNDECODABLE as error:
         return str(error)
+    return _unusable(event) or event
 
 
 _known_uuids: set[str] = set()

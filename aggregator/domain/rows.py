@@ -1,9 +1,12 @@
 """The rows that ClickHouse gets: a pure function of the log and of what the ledger keeps of a batch."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from aggregator.domain.batch import Batch
 from aggregator.domain.billing import Opening, Remaining
+from aggregator.domain.blocks import Block, position, position_hash
 from schemas.events import INDEX_BITS, TrackingEvent
 from schemas.reasons import Unbilled
 
@@ -50,7 +53,8 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
 class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A billed batch as the ledger keeps it: all that its rows need beside the log.
 
-    `duplicates` and `dead_letters` are positions (blocks.position); `billed` is micros.
+    `duplicates` and `dead_letters` are positions (blocks.position); `billed` is micros; `last_record_hash`
+    tells the log that was billed from another one (None in records of old).
     """
 
     partition: int
@@ -63,6 +67,7 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: list[int]
     dead_letters: list[int]
     openings: dict[str, Opening]
+    last_record_hash: bytes | None = None
 
 
 def rows_of(batch: Batch, record: BatchRecord) -> list[EventRow]:
@@ -70,20 +75,30 @@ def rows_of(batch: Batch, record: BatchRecord) -> list[EventRow]:
     duplicates = set(record.duplicates)
     remaining = {campaign_id: Remaining(opening) for campaign_id, opening in record.openings.items()}
     rows: list[EventRow] = []
-    for position, event in zip(batch.positions, batch.events, strict=True):
-        if position in duplicates:
+    for at, event in zip(batch.positions, batch.events, strict=True):
+        if at in duplicates:
             continue
         left = remaining.get(event.campaign_id)
         if left is not None:
             billed, overdelivery = left.charge(event)
         else:
             billed, overdelivery = (event.cost, 0) if event.billable else (0, 0)
-        rows.append(_row(event, position, batch.partition, batch.incarnation, billed, overdelivery))
+        rows.append(_row(event, at, batch.partition, batch.incarnation, billed, overdelivery))
     return rows
 
 
+def filled(block: Block, rows: Sequence[EventRow]) -> Block:
+    """The block with the figures of these rows."""
+    return msgspec.structs.replace(
+        block,
+        event_rows=len(rows),
+        billed=sum(row.billed for row in rows),
+        position_hash=position_hash(position(row.log_offset, row.event_index) for row in rows),
+    )
+
+
 def _row(
-    event: TrackingEvent, position: int, partition: int, incarnation: int, billed: int, overdelivery: int
+    event: TrackingEvent, at: int, partition: int, incarnation: int, billed: int, overdelivery: int
 ) -> EventRow:
     return EventRow(
         organization_id=event.organization_id,
@@ -115,6 +130,6 @@ def _row(
         revenue_verified=event.revenue_verified,
         incarnation=incarnation,
         partition=partition,
-        log_offset=position >> INDEX_BITS,
-        event_index=position & ((1 << INDEX_BITS) - 1),
+        log_offset=at >> INDEX_BITS,
+        event_index=at & ((1 << INDEX_BITS) - 1),
     )

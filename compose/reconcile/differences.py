@@ -8,17 +8,20 @@ _KEPT_OF_A_KIND = 3
 
 
 class Place(msgspec.Struct, frozen=True, rename="camel"):
-    """Where an event stands in `tracking-events`; `index` -1 for a record or a range as a whole."""
+    """Where an event stands in `tracking-events`; `index` -1 for a record or a range as a whole. The
+    incarnation is that of the log, 0 until one was cut back or replaced."""
 
     partition: int
     offset: int
     index: int
     event_id: str = ""
+    incarnation: int = 0
 
     def __str__(self) -> str:
         event = f" eventId {self.event_id}" if self.event_id else ""
         index = f" index {self.index}" if self.index >= 0 else ""
-        return f"partition {self.partition} offset {self.offset}{index}{event}"
+        incarnation = f" incarnation {self.incarnation}" if self.incarnation else ""
+        return f"partition {self.partition}{incarnation} offset {self.offset}{index}{event}"
 
 
 class Difference(msgspec.Struct, frozen=True, rename="camel"):

@@ -6,6 +6,7 @@ from typing import Self
 import clickhouse_connect
 import msgspec
 
+from aggregator.domain.lineage import Stretch
 from aggregator.domain.rows import EventRow
 from compose.reconcile.figures import Figures
 from schemas.reasons import EventType, Unbilled
@@ -16,7 +17,7 @@ PROJECTIONS = ("by_quarter_hour", "by_day")
 
 
 class KnownId(msgspec.Struct, frozen=True):
-    """An event that was counted before the log begins; `received_at` in epoch ms."""
+    """An event that was counted where the log holds nothing any more; `received_at` in epoch ms."""
 
     organization_id: str
     event_id: str
@@ -54,20 +55,17 @@ class EventRows:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def between(self, partition: int, first_offset: int, next_offset: int) -> list[EventRow]:
+    async def between(self, partition: int, stretch: Stretch) -> list[EventRow]:
         """The rows of a range, in the order of the log."""
-        range_ = {"partition": partition, "first_offset": first_offset, "next_offset": next_offset}
-        return _rows.decode_lines(await self._ask("rows", range_))
+        return _rows.decode_lines(await self._ask("rows", _range(partition, stretch)))
 
-    async def ids_below(self, partition: int, first_offset: int, since: int) -> list[KnownId]:
-        """Ids counted below the beginning of the log, received at `since` (epoch ms) or later."""
-        range_ = {"partition": partition, "first_offset": first_offset, "since": since}
-        return _ids.decode_lines(await self._ask("ids_below", range_))
+    async def ids(self, partition: int, stretch: Stretch, since: int) -> list[KnownId]:
+        """Ids counted in a range that the log holds no more, received at `since` (epoch ms) or later."""
+        return _ids.decode_lines(await self._ask("ids", {**_range(partition, stretch), "since": since}))
 
-    async def figures_below(self, partition: int, first_offset: int) -> dict[str, Figures]:
-        """Each campaign's figures below the beginning of the log."""
-        range_ = {"partition": partition, "first_offset": first_offset}
-        return _figures(_totals.decode_lines(await self._ask("below", range_)))
+    async def figures(self, partition: int, stretch: Stretch) -> dict[str, Figures]:
+        """Each campaign's figures in a range."""
+        return _figures(_totals.decode_lines(await self._ask("of_range", _range(partition, stretch))))
 
     async def totals(self) -> dict[str, Figures]:
         """Each campaign's figures, from the rows themselves."""
@@ -82,6 +80,10 @@ class EventRows:
             clickhouse_query(f"reconcile/{name}"), dict(parameters), settings=_JSON, fmt="JSONEachRow"
         )
         return bytes(answer)
+
+
+def _range(partition: int, stretch: Stretch) -> dict[str, int]:
+    return {"partition": partition, **msgspec.structs.asdict(stretch)}
 
 
 def _figures(totals: Iterable[_Total]) -> dict[str, Figures]:

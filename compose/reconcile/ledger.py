@@ -1,6 +1,7 @@
 """The ledger's side: one snapshot of all totals, and the records of what was billed and stored."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Self
 
 import asyncpg
@@ -8,6 +9,7 @@ import msgspec
 
 from aggregator.domain.billing import Opening
 from aggregator.domain.blocks import Block
+from aggregator.domain.lineage import Incarnation, Stretch
 from aggregator.domain.rows import BatchRecord
 from compose.reconcile.figures import COUNTS, INVALID, Figures
 from schemas.reasons import PricingModel, Threshold
@@ -44,6 +46,31 @@ class PartitionState(msgspec.Struct, frozen=True):
     blocked_offset: int
 
 
+class NewLog(Incarnation, frozen=True, kw_only=True):
+    """A log that took the place of one that had been billed: what it held then (`log_end` exclusive), and how
+    many events, micros that were billed it lacks."""
+
+    partition: int
+    log_first: int
+    log_end: int
+    lost_rows: int
+    lost_billed: int
+    began_at: datetime
+
+
+class LostRows(msgspec.Struct, frozen=True):
+    """Events billed in a range that ClickHouse will never hold: how many, how many micros."""
+
+    partition: int
+    incarnation: int
+    block: int
+    first_offset: int
+    next_offset: int
+    event_rows: int
+    billed: int
+    found_at: datetime
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All totals at one moment: exactly what lies below each partition's `next_offset`."""
 
@@ -51,6 +78,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Mapping[str, Account]
     crossings: Sequence[Crossing]
     partitions: Mapping[int, PartitionState]
+    new_logs: Sequence[NewLog] = ()
+    lost_rows: Sequence[LostRows] = ()
+
+    def history(self, partition: int) -> list[Incarnation]:
+        """The partition's incarnations after the first one."""
+        return [each for each in self.new_logs if each.partition == partition]
 
 
 class Ledger:
@@ -75,6 +108,8 @@ class Ledger:
             unbilled = await _rows(self._sql.unbilled(self._connection))
             crossings = await _rows(self._sql.crossings(self._connection))
             partitions = await _rows(self._sql.partitions(self._connection))
+            new_logs = await _rows(self._sql.incarnations(self._connection))
+            lost_rows = await _rows(self._sql.losses(self._connection))
         figures = {row["campaign_id"]: _figures(row) for row in accounts}
         for row in unbilled:
             campaign = figures.setdefault(row["campaign_id"], Figures())
@@ -84,26 +119,24 @@ class Ledger:
             accounts={row["campaign_id"]: _account(row) for row in accounts},
             crossings=[msgspec.convert(dict(row), Crossing) for row in crossings],
             partitions={row["partition"]: PartitionState(**row) for row in partitions},
+            new_logs=[NewLog(**row) for row in new_logs],
+            lost_rows=[LostRows(**row) for row in lost_rows],
         )
 
-    async def batches(self, partition: int, first_offset: int, next_offset: int) -> list[BatchRecord]:
+    async def batches(self, partition: int, stretch: Stretch) -> list[BatchRecord]:
         """What was billed of a range, in the order of the log; days past their retention are gone."""
         rows = await _rows(
-            self._sql.batches(
-                self._connection, partition=partition, first_offset=first_offset, next_offset=next_offset
-            )
+            self._sql.batches(self._connection, partition=partition, **msgspec.structs.asdict(stretch))
         )
         return [
             BatchRecord(**{**row, "openings": msgspec.json.decode(row["openings"], type=dict[str, Opening])})
             for row in rows
         ]
 
-    async def blocks(self, partition: int, first_offset: int, next_offset: int) -> list[Block]:
+    async def blocks(self, partition: int, stretch: Stretch) -> list[Block]:
         """The blocks of a range, in the order of the log."""
         rows = await _rows(
-            self._sql.blocks(
-                self._connection, partition=partition, first_offset=first_offset, next_offset=next_offset
-            )
+            self._sql.blocks(self._connection, partition=partition, **msgspec.structs.asdict(stretch))
         )
         return [Block(**row) for row in rows]
 

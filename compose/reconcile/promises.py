@@ -79,7 +79,7 @@ class Promises:
             cost=row.cost,
             reason=Unbilled(row.reason) if row.reason else None,
         )
-        place = Place(row.partition, row.log_offset, row.event_index, row.event_id)
+        place = Place(row.partition, row.log_offset, row.event_index, row.event_id, row.incarnation)
         self.check(event, place, pricing, counted=True)
 
     def __bool__(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from aggregator.domain.batch import LogRecord, decode_batch
+from aggregator.domain.lineage import Stretch, gone, lineage
 from aggregator.domain.rows import BatchRecord, EventRow
 from aggregator.errors import LogGapError
 from aggregator.log_reader import LogReader
@@ -21,7 +23,6 @@ from compose.reconcile.figures import Figures
 from compose.reconcile.ledger import Ledger, Snapshot
 from compose.reconcile.promises import Promises
 from compose.reconcile.walk import WINDOW_MS, Totals, Walk
-from schemas.reasons import PricingModel
 from schemas.topics import TRACKING_EVENTS
 
 _POLL_S = 0.2
@@ -66,6 +67,7 @@ class Reconciliation:
         self._differences = Differences()
         self._promises = Promises(promises, self._differences)
         self._totals = Totals()
+        self._not_known: dict[int, list[Stretch]] = defaultdict(list)
 
     async def run(self) -> Outcome:
         """Waits until the log is billed and stored to where it ends now, then compares."""
@@ -158,69 +160,90 @@ class Reconciliation:
                 place=Place(partition, end, -1),
             )
         self._say(f"partition {partition}: offsets {first} to {end}")
-        batches = await self._ledger.batches(partition, first, end)
         pricing = {campaign_id: account.pricing for campaign_id, account in snapshot.accounts.items()}
         walk = Walk(
             partition,
             totals=self._totals,
             promises=self._promises,
             pricing=pricing,
-            blocks=await self._ledger.blocks(partition, first, end),
+            blocks=[],
             differences=self._differences,
         )
-        if first:
-            await self._trimmed(partition, first, pricing)
+        history, here = snapshot.history(partition), (state.incarnation, state.next_offset)
+        kept = {each.incarnation: each for each in lineage(history, *here)}
+        lost = {each.incarnation: each for each in gone(history, *here)}
+        for incarnation in range(state.incarnation + 1):
+            if incarnation in kept:
+                await self._stretch(walk, kept[incarnation], first, end)
+            if incarnation in lost:
+                await self._without_log(walk, lost[incarnation])
+
+    async def _stretch(self, walk: Walk, whole: Stretch, first: int, end: int) -> None:
+        """What was billed of one incarnation of the log, as far as the log still begins before it."""
+        below = msgspec.structs.replace(whole, next_offset=min(whole.next_offset, first))
+        if below.first_offset < below.next_offset:
+            await self._without_log(walk, below)
+        stretch = msgspec.structs.replace(
+            whole, first_offset=max(whole.first_offset, first), next_offset=min(whole.next_offset, end)
+        )
+        if stretch.first_offset >= stretch.next_offset:
+            return
+        batches = await self._ledger.batches(walk.partition, stretch)
+        walk.go_on(await self._ledger.blocks(walk.partition, stretch))
         try:
-            await self._walk(walk, state.incarnation, (first, end), batches)
+            await self._walk(walk, stretch, batches)
         except LogGapError as error:
-            self._differences.add("records missing in the log", str(error), place=Place(partition, first, -1))
+            place = Place(walk.partition, stretch.first_offset, -1)
+            self._differences.add("records missing in the log", str(error), place=place)
         if batches:
             # Blocks are dropped no earlier than batches, so the first batch stands in one.
-            walk.finish(max(first, batches[0].first_offset), end)
+            walk.finish(max(stretch.first_offset, batches[0].first_offset), stretch.next_offset)
 
-    async def _trimmed(self, partition: int, first: int, pricing: Mapping[str, PricingModel | None]) -> None:
-        """What lies below the beginning of the log: the rows of ClickHouse stand for it."""
-        self._totals.add_trimmed(await self._rows.figures_below(partition, first))
+    async def _without_log(self, walk: Walk, stretch: Stretch) -> None:
+        """What the log holds no more: the rows of ClickHouse stand for it."""
+        self._totals.add_trimmed(await self._rows.figures(walk.partition, stretch))
+        self._not_known[walk.partition].append(stretch)
         if not self._promises:
             return
-        for offset in range(0, first, _OFFSETS_AT_ONCE):
-            for row in await self._rows.between(partition, offset, min(offset + _OFFSETS_AT_ONCE, first)):
-                self._promises.check_row(row, pricing.get(row.campaign_id))
+        for offset in range(stretch.first_offset, stretch.next_offset, _OFFSETS_AT_ONCE):
+            part = Stretch(stretch.incarnation, offset, min(offset + _OFFSETS_AT_ONCE, stretch.next_offset))
+            for row in await self._rows.between(walk.partition, part):
+                self._promises.check_row(row, walk.pricing.get(row.campaign_id))
 
-    async def _walk(
-        self, walk: Walk, incarnation: int, range_: tuple[int, int], batches: Sequence[BatchRecord]
-    ) -> None:
-        partition, (first, end) = walk.partition, range_
+    async def _know(self, walk: Walk, since: int) -> None:
+        """Takes in the ids that the log holds no more and that its next records may repeat."""
+        for stretch in self._not_known.pop(walk.partition, ()):
+            for each in await self._rows.ids(walk.partition, stretch, since):
+                walk.know(each.organization_id, each.event_id, each.received_at)
+
+    async def _walk(self, walk: Walk, stretch: Stretch, batches: Sequence[BatchRecord]) -> None:
+        partition, first, end = walk.partition, stretch.first_offset, stretch.next_offset
         whole = [batch for batch in batches if batch.first_offset >= first]
         # The log may begin in the middle of a batch: its record says nothing of the half that is left.
         halved_to = max((batch.next_offset for batch in batches if batch.first_offset < first), default=first)
         expected: list[EventRow] = []
-        compared_to, exact, known = first, True, not first
+        compared_to, exact = first, True
         async for records, record in _by_batch(self._log.read(partition, first, end), whole):
-            if not known:
-                since = records[0].at - WINDOW_MS
-                for id_ in await self._rows.ids_below(partition, first, since):
-                    walk.know(id_.organization_id, id_.event_id, id_.received_at)
-                known = True
+            await self._know(walk, records[0].at - WINDOW_MS)
             next_offset = records[-1].offset + 1
             if (record is None) == exact and expected:
-                await self._compare(walk, expected, partition, compared_to, records[0].offset, exact=exact)
+                await self._compare(walk, expected, stretch, compared_to, records[0].offset, exact=exact)
                 expected, compared_to = [], records[0].offset
             exact = record is not None
             if record is None and next_offset > halved_to and _must_be_recorded(records, batches):
                 walk.missing_record(records[0].offset, next_offset)
-            of = record.incarnation if record else incarnation
-            expected += walk.batch(decode_batch(partition, of, records), record)
+            expected += walk.batch(decode_batch(partition, stretch.incarnation, records), record)
             if len(expected) >= _ROWS_AT_ONCE:
-                await self._compare(walk, expected, partition, compared_to, next_offset, exact=exact)
+                await self._compare(walk, expected, stretch, compared_to, next_offset, exact=exact)
                 expected, compared_to = [], next_offset
-        await self._compare(walk, expected, partition, compared_to, end, exact=exact)
+        await self._compare(walk, expected, stretch, compared_to, end, exact=exact)
 
     async def _compare(
-        self, walk: Walk, expected: list[EventRow], partition: int, first: int, end: int, *, exact: bool
+        self, walk: Walk, expected: list[EventRow], of: Stretch, first: int, end: int, *, exact: bool
     ) -> None:
         if first < end:
-            walk.compare(expected, await self._rows.between(partition, first, end), exact=exact)
+            part = Stretch(of.incarnation, first, end)
+            walk.compare(expected, await self._rows.between(walk.partition, part), exact=exact)
 
     async def _projections(self, snapshot: Snapshot) -> dict[str, dict[str, Figures]]:
         """Projections are compared with the rows of the same moment; while rows come in there is none, and

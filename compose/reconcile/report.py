@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compose.reconcile.figures import COUNTS, INVALID, Figures
+from compose.reconcile.ledger import Snapshot
 from compose.reconcile.reconcile import Outcome
 from schemas.money import MICRO_DECIMALS
 
@@ -15,8 +16,8 @@ _SHOWN = (*list(COUNTS.values())[:3], "other", "bots", "unbilled", "duplicates",
 
 
 def as_json(outcome: Outcome) -> bytes:
-    """`{"agrees", "campaigns": {id: {"name", "sources": {source: figures}}}, "differences", "counts"}`; money
-    in micros."""
+    """`{"agrees", "campaigns": {id: {"name", "sources": {source: figures}}}, "differences", "counts",
+    "newLogs", "lostRows"}`; money in micros."""
     campaigns = {
         campaign_id: {
             "name": _name(outcome, campaign_id),
@@ -33,6 +34,8 @@ def as_json(outcome: Outcome) -> bytes:
         "campaigns": campaigns,
         "differences": list(outcome.differences),
         "counts": outcome.differences.counts,
+        "newLogs": outcome.snapshot.new_logs,
+        "lostRows": outcome.snapshot.lost_rows,
         "projectionsCompared": outcome.projections_compared,
     }
     return msgspec.json.format(msgspec.json.encode(report))
@@ -52,12 +55,36 @@ def show(outcome: Outcome, console: Console) -> None:
     console.print(table)
     if not outcome.projections_compared:
         console.print("[yellow]rows kept coming in: the projections were not compared[/yellow]")
+    for text in told(outcome.snapshot):
+        console.print(f"[yellow]note[/yellow] {text}", soft_wrap=True, highlight=False)
     for difference in outcome.differences:
         console.print(f"[red]differs[/red] {difference}", soft_wrap=True, highlight=False)
     for kind, count in outcome.differences.counts.items():
         console.print(f"[red]{count:,}[/red] {kind}", highlight=False)
     if not outcome.differences:
         console.print("[green]all agree[/green]")
+
+
+def told(snapshot: Snapshot) -> list[str]:
+    """What was lost for good, or was with a log that is gone: a sentence each."""
+    return [
+        *(
+            f"partition {new.partition} goes on in another log since {new.began_at:%Y-%m-%d %H:%M:%S} UTC "
+            f"(incarnation {new.incarnation}, from offset {new.first_offset}): "
+            + (
+                f"records {new.former_next_offset} to {new.log_first - 1} were deleted unbilled"
+                if new.log_first > new.former_next_offset
+                else f"{new.lost_rows} billed events of the former one are not in it, and stay counted"
+            )
+            for new in snapshot.new_logs
+        ),
+        *(
+            f"partition {lost.partition} incarnation {lost.incarnation} offsets {lost.first_offset} to "
+            f"{lost.next_offset - 1}: {lost.event_rows} events, {_units(lost.billed)} billed, are counted "
+            "and will never be in ClickHouse (their records are gone)"
+            for lost in snapshot.lost_rows
+        ),
+    ]
 
 
 def _campaigns(outcome: Outcome) -> list[str]:

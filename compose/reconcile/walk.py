@@ -21,6 +21,7 @@ from schemas.reasons import EventType, PricingModel, Unbilled
 WINDOW_MS = 24 * 3_600_000
 """An id counts once within this time. A copy that comes later may count again or not: the ledger says."""
 
+_SKEW_MS = 5 * 60_000
 _INDEX_MASK = (1 << INDEX_BITS) - 1
 _ZERO = {"cost": 0, "billed": 0, "overdelivery": 0}
 
@@ -87,13 +88,17 @@ class Walk:
         self.partition = partition
         self._totals = totals
         self._promises = promises
-        self._pricing = pricing
+        self.pricing = pricing
         self._differences = differences
         self._blocks = _Blocks(blocks, differences)
         self._counted_at: dict[int, int] = {}
 
+    def go_on(self, blocks: Sequence[Block]) -> None:
+        """Goes on in another incarnation of the partition, with its blocks; ids stay known."""
+        self._blocks = _Blocks(blocks, self._differences)
+
     def know(self, organization_id: str, event_id: str, received_at: int) -> None:
-        """Takes in an id that was counted before the log begins."""
+        """Takes in an id that was counted where the log holds nothing any more."""
         self._counted_at[_id_hash(organization_id, event_id)] = received_at
 
     def batch(self, batch: Batch, record: BatchRecord | None) -> list[EventRow]:
@@ -102,12 +107,12 @@ class Walk:
         recorded = frozenset(record.duplicates) if record else frozenset[int]()
         duplicates: list[int] = []
         for at, event in zip(batch.positions, batch.events, strict=True):
-            counted = self._counts(event, at in recorded)
+            counted = self._counts(event, batch.newest_at, at in recorded)
             if not counted:
                 duplicates.append(at)
             self._totals.add_event(event, counted=counted)
-            place = self._place(at, event.event_id)
-            self._promises.check(event, place, self._pricing.get(event.campaign_id), counted=counted)
+            place = self._place(at, event.event_id, batch.incarnation)
+            self._promises.check(event, place, self.pricing.get(event.campaign_id), counted=counted)
         mine = BatchRecord(
             partition=batch.partition,
             incarnation=batch.incarnation,
@@ -159,10 +164,14 @@ class Walk:
         """Compares the blocks from the first recorded batch to where blocks are fixed. Call at the end."""
         self._blocks.finish(self.partition, first_offset, blocked_offset)
 
-    def _counts(self, event: TrackingEvent, recorded_as_duplicate: bool) -> bool:
+    def _counts(self, event: TrackingEvent, log_time: int, recorded_as_duplicate: bool) -> bool:
+        """Whether the event is the first copy. Of one that came into the log a window after its receivedAt
+        the ledger says so: it has asked ClickHouse, for the log may not hold the other copy any more."""
         key = _id_hash(event.organization_id, event.event_id)
         before = self._counted_at.get(key)
         if before is not None and (event.received_at - before < WINDOW_MS or recorded_as_duplicate):
+            return False
+        if recorded_as_duplicate and log_time - event.received_at > WINDOW_MS - _SKEW_MS:
             return False
         self._counted_at[key] = event.received_at
         return True
@@ -173,15 +182,15 @@ class Walk:
             if name in {"duplicates", "dead_letters"}:
                 kept, expected = sorted(kept), sorted(expected)
             if kept != expected:
-                place = Place(self.partition, record.first_offset, -1)
+                place = Place(self.partition, record.first_offset, -1, incarnation=record.incarnation)
                 detail = f"{name}: the ledger has {_short(kept)}, the log gives {_short(expected)}"
                 self._differences.add("altered batch in the ledger", detail, place=place)
 
-    def _place(self, at: int, event_id: str = "") -> Place:
-        return Place(self.partition, at >> INDEX_BITS, at & _INDEX_MASK, event_id)
+    def _place(self, at: int, event_id: str, incarnation: int) -> Place:
+        return Place(self.partition, at >> INDEX_BITS, at & _INDEX_MASK, event_id, incarnation)
 
     def _tell(self, kind: str, detail: str, row: EventRow) -> None:
-        place = Place(row.partition, row.log_offset, row.event_index, row.event_id)
+        place = Place(row.partition, row.log_offset, row.event_index, row.event_id, row.incarnation)
         self._differences.add(kind, detail, campaign_id=row.campaign_id, place=place)
 
 
@@ -229,7 +238,7 @@ class _Blocks:
                 self._differences.add(
                     "altered block in the ledger",
                     f"block {block.block}, {name}: the ledger has {kept}, the log gives {expected}",
-                    place=Place(block.partition, block.first_offset, -1),
+                    place=Place(block.partition, block.first_offset, -1, incarnation=block.incarnation),
                 )
 
     def _missing(self, partition: int, first_offset: int, next_offset: int) -> None:

@@ -9,6 +9,7 @@ from control_api.domain.campaign import Campaign
 from control_api.domain.keys import StoredKey
 from control_api.domain.organization import Limits, Organization, User
 from control_api.handlers.listing import ListQuery
+from schemas.budget_gates import BudgetGate
 from schemas.reasons import Threshold
 
 T = TypeVar("T")
@@ -81,6 +82,9 @@ class Store(Protocol):
     async def keys(self, organization_id: str) -> list[StoredKey]: ...
 
     async def user(self, organization_id: str, user_id: str) -> User | None: ...
+
+    async def unfollowed_crossings(self, before: datetime, most: int) -> list[BudgetGate]:
+        """Crossings recorded before this moment that no transition has followed."""
 
     async def is_published(self, ids: Sequence[int]) -> bool:
         """Whether Kafka has acked these records of the outbox."""

@@ -23,7 +23,12 @@ async def health() -> dict[str, str]:
 
 @get("/ready", include_in_schema=False)
 async def ready(state: State) -> Response[dict[str, Any]]:
-    """200 when Postgres and Kafka answer; else 503 that names what does not."""
+    """200 when Postgres and Kafka answer; else 503 that names what does not.
+
+    503 also before the process ends: a balancer sends nothing more while all is still served.
+    """
+    if state.life.stopping:
+        return Response({"status": "stopping", "checks": {}}, status_code=HTTP_503_SERVICE_UNAVAILABLE)
     checks = {"postgres": await _postgres_answers(state), "kafka": await state.kafka.is_connected()}
     works = all(checks.values())
     body = {"status": "ready" if works else "unavailable", "checks": checks}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import TypeVar, cast
 
 import asyncpg
@@ -14,10 +15,18 @@ from control_api.domain.keys import StoredKey
 from control_api.domain.organization import Organization, User
 from control_api.errors import NameTaken, Unavailable
 from control_api.handlers.listing import ListQuery
-from control_api.stores.rows import campaign_from, key_from, organization_from, user_from
+from control_api.stores.rows import (
+    campaign_from,
+    key_from,
+    organization_from,
+    unfollowed_from,
+    user_from,
+)
 from control_api.stores.unit import PostgresUnit, read_account
+from schemas.budget_gates import BudgetGate
 from sql.load import postgres_queries
 from sql.outbox import RELAY_SESSION
+from sql.readback import READBACK_SESSION
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -26,6 +35,7 @@ _campaigns = postgres_queries("control_campaigns")
 _organizations = postgres_queries("control_organizations")
 _keys = postgres_queries("control_keys")
 _outbox = postgres_queries("control_outbox")
+_ledger = postgres_queries("control_ledger")
 
 _ATTEMPTS = 4
 _CONNECT_SECONDS = 3.0
@@ -70,14 +80,18 @@ class Database:
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
-    async def close(self) -> None:
-        """Ends all connections, at once."""
+    def close(self) -> None:
+        """Ends all connections at once, for good: every call raises Unavailable from now on."""
         if self._pool is not None:
             self._pool.terminate()
 
     async def connect(self) -> asyncpg.Connection:
         """A connection outside the pool, for the outbox relay."""
         return await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS, server_settings=RELAY_SESSION)
+
+    async def connect_for_readback(self) -> asyncpg.Connection:
+        """A connection outside the pool, for the read-back of compacted topics."""
+        return await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS, server_settings=READBACK_SESSION)
 
     async def in_transaction(self, work: Callable[[PostgresUnit], Awaitable[T]]) -> T:
         """Runs `work` in one transaction, again when Postgres rolled it back for the sake of another one.
@@ -148,6 +162,13 @@ class Database:
         async with self._connection() as connection:
             rows = _keys.list_keys(connection, organization_id=organization_id)
             return [key_from(row) async for row in rows]
+
+    async def unfollowed_crossings(self, before: datetime, most: int) -> list[BudgetGate]:
+        """Crossings of campaigns that are not deleted, recorded before this moment and followed by nobody
+        yet: as the gates that would tell of them."""
+        async with self._connection() as connection:
+            rows = _ledger.unfollowed_crossings(connection, before=before, most=most)
+            return [unfollowed_from(row) async for row in rows]
 
     async def is_published(self, ids: Sequence[int]) -> bool:
         """Whether Kafka has acked these rows of the outbox."""

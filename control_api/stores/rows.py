@@ -10,9 +10,11 @@ from control_api.domain.account import Account
 from control_api.domain.campaign import Campaign, CampaignType, PendingBudget, Settings
 from control_api.domain.keys import StoredKey
 from control_api.domain.organization import Limits, Organization, User
+from control_api.domain.snapshot import millis
 from schemas.access_keys import KeyKind
+from schemas.budget_gates import BudgetGate, Coordinates
 from schemas.money import Money, budget_micros, from_micros
-from schemas.reasons import CampaignStatus, Scope, StatusReason
+from schemas.reasons import CampaignStatus, Scope, StatusReason, Threshold
 
 _settings = msgspec.json.Decoder(Settings)
 _rules = msgspec.json.Decoder(tuple[str, ...])
@@ -20,6 +22,7 @@ _pending = msgspec.json.Decoder(PendingBudget)
 _limits = msgspec.json.Decoder(dict[str, Limits])
 _account = msgspec.json.Decoder(Account)
 _unbilled = msgspec.json.Decoder(dict[str, int])
+_NO_EVENT = Coordinates(-1, -1, -1, -1)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -131,6 +134,20 @@ def key_from(row: asyncpg.Record) -> StoredKey:
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
         version=row["version"],
+    )
+
+
+def unfollowed_from(row: asyncpg.Record) -> BudgetGate:
+    """A row of unfollowed_crossings."""
+    return BudgetGate(
+        campaign_id=str(row["campaign_id"]),
+        organization_id=str(row["organization_id"]),
+        version=row["gate_version"],
+        budget_version=row["budget_version"],
+        thresholds=tuple(Threshold(threshold) for threshold in row["thresholds"]),
+        billed=row["billed"],
+        at=millis(row["received_at"]),
+        cause=_NO_EVENT,
     )
 
 

@@ -19,10 +19,16 @@ class TokenBucket:
 
     def take(self, events: int, now: float) -> float:
         """0 when the events may pass, else the seconds after which they will."""
+        wait = self.wait(events, now)
+        if not wait:
+            self._tokens -= events
+        return wait
+
+    def wait(self, events: int, now: float) -> float:
+        """As `take`, but takes nothing."""
         self._tokens = min(self.burst, self._tokens + max(0.0, now - self._at) * self.rate)
         self._at = now
         missing = min(events, self.burst) - self._tokens
         if missing > 0:
             return missing / self.rate if self.rate > 0 else _NEVER_SECONDS
-        self._tokens -= events
         return 0.0

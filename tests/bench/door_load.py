@@ -1,7 +1,8 @@
 """How many requests a door answers: `python -m tests.bench.door_load --kafka HOST:PORT`.
 
 Starts a door on its own, publishes campaigns and a key, and sends from connections that each wait for their
-answer. The client shares the machine, so look at the requests per CPU-second of the door as well.
+answer. The client shares the machine, so look at the requests per CPU-second of the door as well. With
+`--freeze PID`, the pid of Kafka, the answers come from the spool; then it says how fast that is drained.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import asyncio
 import os
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -16,8 +18,10 @@ import msgspec
 import uvloop
 
 from schemas.ids import new_id
+from tests.integration.broken import frozen
 from tests.integration.door import Door, eventually, publishing, running_door
 
+_SPOOLED = "flightline_ingest_spool_events"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0.0.0 Safari/537.36"
 
@@ -114,23 +118,36 @@ async def measure(door: Door, content: bytes, connections: int, seconds: float, 
     )
 
 
-async def run(kafka: str, seconds: float) -> None:
+async def run(kafka: str, seconds: float, freeze: int | None) -> None:
     folder = Path(tempfile.mkdtemp())
     async with publishing(kafka) as publisher, running_door(kafka, folder) as door:
         campaign, key = await publisher.campaign(), await publisher.key()
         event = {"campaignId": campaign.campaign_id, "type": "CLICK"}
         await eventually(lambda: door.send(event, key), lambda answer: answer[0] == 202)
-        for batch, connections in ((1, 64), (1, 512), (100, 16), (100, 64)):
-            content = request(campaign.campaign_id, key, batch)
-            print(await measure(door, content, connections, seconds, batch))  # noqa: T201  its output
+        with frozen(freeze) if freeze else nullcontext():
+            if freeze:
+                assert (await door.send(event, key))[0] == 202
+            for batch, connections in ((1, 64), (1, 512), (100, 16), (100, 64)):
+                content = request(campaign.campaign_id, key, batch)
+                print(await measure(door, content, connections, seconds, batch))  # noqa: T201  its output
+        if freeze:
+            print(await measure_drain(door))  # noqa: T201  its output
+
+
+async def measure_drain(door: Door) -> str:
+    """How fast the spool is emptied."""
+    events, size = await door.metric(_SPOOLED), await door.metric("flightline_ingest_spool_bytes")
+    _, seconds = await eventually(lambda: door.metric(_SPOOLED), lambda held: not held, within=600)
+    return f"drained {events:,.0f} events, {size / 1e6:,.0f} MB in {seconds:.1f} s: {events / seconds:,.0f}/s"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kafka", required=True)
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--freeze", type=int)
     options = parser.parse_args()
-    uvloop.run(run(options.kafka, options.seconds))
+    uvloop.run(run(options.kafka, options.seconds, options.freeze))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -95,9 +95,29 @@ class ControlApi:
 
     def stop(self) -> int:
         """Asks it to end; returns its exit code."""
+        self.terminate()
+        return self.wait(20)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def terminate(self) -> None:
+        """Asks it to end."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(20)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code, when it ends within so long; TimeoutExpired when it does not."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
 
     async def close(self) -> None:
         """Ends everything."""
@@ -224,17 +244,41 @@ class ControlApi:
 
     async def records(self, topic: str, key: str) -> list[Any]:
         """Every value of a key in a topic until now, decoded."""
+        return [msgspec.json.decode(value or b"") for value in await self.raw(topic, key)]
+
+    async def values(self, topic: str, key: str) -> list[Any]:
+        """The same without tombstones and what can't be decoded."""
+        decoded = []
+        for value in await self.raw(topic, key):
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                decoded.append(msgspec.json.decode(value or b""))
+        return decoded
+
+    async def raw(self, topic: str, key: str) -> list[bytes | None]:
+        """Every value of a key in a topic until now, as it is."""
+        return [value for found, value in await self.all(topic) if found == key.encode()]
+
+    async def lasts(self, topic: str) -> dict[str, int]:
+        """The version of the last value of each key."""
+        return {
+            (key or b"").decode(): msgspec.json.decode(value)["version"]
+            for key, value in await self.all(topic)
+            if value is not None
+        }
+
+    async def all(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+        """Every key and value of a topic until now, in the order of each partition."""
         consumer = AIOKafkaConsumer(topic, bootstrap_servers=self.kafka, auto_offset_reset="earliest")
         await consumer.start()
         try:
             partitions = consumer.assignment()
             ends = await consumer.end_offsets(partitions)
             await consumer.seek_to_beginning(*partitions)
-            values = []
+            values: list[tuple[bytes | None, bytes | None]] = []
             while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
                 for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    values += [record.value for record in batch if record.key == key.encode()]
-            return [msgspec.json.decode(value) for value in values]
+                    values += [(record.key, record.value) for record in batch]
+            return values
         finally:
             await consumer.stop()
 

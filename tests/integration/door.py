@@ -98,6 +98,7 @@ async def running_door(
         "FLIGHTLINE_KAFKA": kafka,
         "FLIGHTLINE_BIND": f"127.0.0.1:{port}",
         "FLIGHTLINE_STATE": str(state),
+        "FLIGHTLINE_GRACE_MS": "0",
         **{f"FLIGHTLINE_{name.upper()}": value for name, value in settings.items()},
     }
     process = _start(environment, state / f"door-{port}.log")

@@ -248,9 +248,47 @@ async def test_a_repair_touches_neither_other_blocks_nor_newer_inserts(
     await store.insert(newer, rows)
     await store.insert(other, others)
     for late in (a_block(partition, 1, rows, epoch=2, attempt=9), newer):
-        await store.repair(late)
+        await store.repair(late, rows)
     assert (await store.verify(newer)).exact
     assert (await store.verify(other)).exact
+
+
+async def test_a_repair_of_an_older_epoch_deletes_nothing(store: EventStore, partition: int) -> None:
+    rows = block_rows(partition, 1)
+    block = a_block(partition, 1, rows, epoch=2)
+    await store.insert(block, rows)
+    await store.raise_fence(partition, 3, "new owner")
+    await store.repair(again(block), rows)
+    assert (await store.verify(block)).exact
+
+
+async def test_rows_of_another_month_than_the_block_has_are_found_in_the_end(
+    store: EventStore, partition: int
+) -> None:
+    rows = block_rows(partition, 1, 10)
+    block = a_block(partition, 1, rows)
+    astray = [row(partition, 77, 0, received_at=NOW - 90 * 24 * 3600 * 1000)]
+    await store.insert(block, [*rows, *astray])
+    await store.repair(msgspec.structs.replace(block, attempt=2), rows)
+    assert [each.event_rows for each in (await store.verify(block)).found] == [1]
+    last = msgspec.structs.replace(block, attempt=5)
+    await store.repair(last, rows)
+    await store.insert(last, rows)
+    assert (await store.verify(last)).exact
+
+
+async def test_a_deletion_that_arrives_late_deletes_nothing_that_was_found_exact(
+    store: EventStore, partition: int
+) -> None:
+    """The first insert lost its answer and arrived; so did the second attempt's deletion, later still."""
+    rows = block_rows(partition, 1)
+    first = a_block(partition, 1, rows)
+    second = again(first)
+    await store.insert(first, rows)
+    if not (await store.verify(second)).exact:
+        await store.insert(second, rows)
+    await store.repair(second, rows)
+    assert (await store.verify(second)).exact
 
 
 async def test_a_refused_row_is_an_error_and_stores_nothing(store: EventStore, partition: int) -> None:
@@ -271,6 +309,22 @@ async def test_verification_reads_the_projection(
     assert (await store.verify(a_block(partition, 1, rows))).exact
 
 
+async def test_many_blocks_are_verified_by_one_query_that_reads_the_projection(
+    client: AsyncClient, store: EventStore, partition: int
+) -> None:
+    blocks = []
+    for number in range(2, 8):
+        rows = block_rows(partition, number, 100)
+        blocks.append(a_block(partition, number, rows))
+        await store.insert(blocks[-1], rows[:-1] if number == 4 else rows)
+    blocks[-1] = msgspec.structs.replace(blocks[-1], incarnation=1)
+    client.set_client_setting("force_optimize_projection", 1)
+    client.set_client_setting("force_optimize_projection_name", "by_block")
+    verdicts = await store.verify_all(blocks)
+    assert [verdict.exact for verdict in verdicts] == [True, True, False, True, True, False]
+    assert [verdict.event_rows for verdict in verdicts] == [100, 100, 99, 100, 100, 0]
+
+
 async def test_the_start_of_the_server_is_known(store: EventStore) -> None:
     first = await store.started_at()
     assert abs(await store.started_at() - first) <= 2
@@ -280,7 +334,7 @@ async def test_the_start_of_the_server_is_known(store: EventStore) -> None:
 async def mend(store: EventStore, block: Block, rows: Sequence[EventRow]) -> Block:
     """What settling does with a block that is not exact."""
     block = again(block)
-    await store.repair(block)
+    await store.repair(block, rows)
     await store.insert(block, rows)
     assert (await store.verify(block)).exact
     return block
@@ -296,7 +350,7 @@ async def persist(store: EventStore, block: Block, rows: Sequence[EventRow]) -> 
                     await store.insert(block, rows)
                 elif not (await store.verify(block)).exact:
                     block = again(block)
-                    await store.repair(block)
+                    await store.repair(block, rows)
                     await store.insert(block, rows)
             except StoreUnavailable:
                 doubtful = True

@@ -4,13 +4,14 @@ Windows are about event time, and all activity in a topic shares one watermark: 
 with others, and each takes hours of the past day that are later than those of the test before it.
 """
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,19 @@ import msgspec
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from faust.types import TP
 
+from aggregator import sought_consumer
 from aggregator.domain.windows import MINUTE_MS, AlertRules
 from aggregator.health import HealthServer
 from aggregator.live_windows import LiveWindowSettings, add_live_windows
-from aggregator.publisher import Publisher
-from aggregator.sought_consumer import SoughtApp
+from aggregator.sought_consumer import SoughtApp, SoughtConsumer
 from compose.topics import ensure_topics
 from schemas import campaign_activity, domain_events
 from schemas.campaign_activity import Activity, BatchActivity
 from schemas.domain_events import DomainEvent, DomainEventType
 from schemas.ids import new_id
+from sql.publisher import Publisher
 from tests.running import RunningStack, free_port_base, running_stack, until
 
 _WITHIN_S = 60
@@ -47,10 +50,23 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     metrics: str
     now: int
     datadir: str
+    hangs: bool = False
+
+
+def never_sought() -> None:
+    """From now on no seek comes to its end, as was seen after Kafka had been frozen."""
+
+    async def hang(_: SoughtConsumer) -> Mapping[TP, int]:
+        return await asyncio.Future()
+
+    sought_consumer._SOUGHT_WITHIN_SECONDS = 2.0  # noqa: SLF001  two minutes are long for a test
+    SoughtConsumer.seek_to_committed = hang  # type: ignore[method-assign]
 
 
 def worker(settings: WorkerSettings) -> None:
     """A Faust app with the live windows and nothing else; its clock stands still."""
+    if settings.hangs:
+        never_sought()
     app = SoughtApp(
         settings.group,
         broker=f"kafka://{settings.kafka}",
@@ -70,7 +86,7 @@ def worker(settings: WorkerSettings) -> None:
     live = LiveWindowSettings(
         rules=AlertRules(window_minutes=15, minimum_impressions=100), take_seconds=0.2, refresh_seconds=0.2
     )
-    publisher = Publisher(settings.kafka)
+    publisher = Publisher(settings.kafka, client_id="live-windows")
     health = HealthServer(settings.metrics, lambda: True)
     add_live_windows(app, live, publisher.publish, lambda: settings.now)
 
@@ -274,6 +290,16 @@ async def test_a_fall_is_told_once_also_when_all_is_read_again(
     assert alert.data["baseline"] == 10.0
     # Of 15 minutes (15 - n) at 10 % and n at 0.5 %: below 5 % with the 8th.
     assert alert.data["current"] == pytest.approx((7 * 20 + 8) / 30, abs=1e-4)
+
+
+@pytest.mark.usefixtures("feed")
+def test_a_worker_whose_partitions_are_never_sought_ends_to_be_started_again(
+    settings_of: Callable[[int], WorkerSettings],
+) -> None:
+    settings = msgspec.structs.replace(settings_of(hours_ago(1)), hangs=True)
+    with running_worker(settings) as stuck:
+        assert stuck.process.wait(_WITHIN_S) != 0
+    assert "NotSought" in (Path(settings.datadir) / "worker.log").read_text()
 
 
 if __name__ == "__main__":

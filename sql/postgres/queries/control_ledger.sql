@@ -31,3 +31,21 @@ INSERT INTO ledger.crossings (
     campaign_id, budget_version, threshold, billed, received_at, incarnation, partition, log_offset, event_index
 ) VALUES (:campaign_id, :budget_version, :threshold, :billed, :at, -1, -1, -1, -1)
 ON CONFLICT DO NOTHING;
+
+-- name: unfollowed_crossings
+-- By campaign and budget version, crossings that were not announced: the transaction that lets the status follow
+-- announces them. Those of deleted campaigns have nobody to tell.
+SELECT
+    x.campaign_id, c.organization_id, x.budget_version, a.gate_version, array_agg(x.threshold) AS thresholds,
+    max(x.billed) AS billed, max(x.received_at) AS received_at
+FROM ledger.crossings AS x
+JOIN control.campaigns AS c ON c.id = x.campaign_id AND c.deleted_at IS NULL
+JOIN ledger.accounts AS a ON a.campaign_id = x.campaign_id
+WHERE x.crossed_at < :before AND NOT EXISTS (
+    SELECT 1
+    FROM control.announced_crossings AS n
+    WHERE n.campaign_id = x.campaign_id AND n.budget_version = x.budget_version AND n.threshold = x.threshold
+)
+GROUP BY x.campaign_id, c.organization_id, x.budget_version, a.gate_version
+ORDER BY min(x.crossed_at)
+LIMIT :most;

@@ -85,9 +85,9 @@ SELECT * FROM unnest(:campaign_ids::uuid[], :budget_versions::integer[], :thresh
 
 -- name: add_batch!
 INSERT INTO ledger.batches (partition, incarnation, first_offset, next_offset, epoch, event_rows, billed,
-                            duplicates, dead_letters, openings)
+                            duplicates, dead_letters, openings, last_record_hash)
 VALUES (:partition, :incarnation, :first_offset, :next_offset, :epoch, :event_rows, :billed,
-        :duplicates, :dead_letters, :openings);
+        :duplicates, :dead_letters, :openings, :last_record_hash);
 
 -- name: add_to_outbox!
 INSERT INTO ledger.outbox (topic, key, value, partition)
@@ -101,7 +101,7 @@ SELECT pg_notify('ledger_outbox', '');
 
 -- name: batches_between
 SELECT partition, incarnation, first_offset, next_offset, epoch, event_rows, billed, duplicates, dead_letters,
-       openings
+       openings, last_record_hash
 FROM ledger.batches
 WHERE partition = :partition AND incarnation = :incarnation
   AND first_offset >= :first_offset AND first_offset < :next_offset
@@ -122,12 +122,27 @@ VALUES (:partition, :incarnation, :block, :first_offset, :next_offset, :event_ro
         :epoch, :attempt, CASE WHEN :event_rows::bigint = 0 THEN now() END,
         CASE WHEN :event_rows::bigint = 0 THEN now() END);
 
+-- name: add_losses!
+INSERT INTO ledger.losses (partition, incarnation, block, first_offset, next_offset, event_rows, billed)
+SELECT :partition, :incarnation, :block, *
+FROM unnest(:first_offsets::bigint[], :next_offsets::bigint[], :event_rows::bigint[], :billed::bigint[]);
+
+-- name: amend_block!
+-- Says that a block is what can still be had of it, by the partition's present owner, from what was read.
+UPDATE ledger.blocks b
+SET event_rows = :event_rows, billed = :billed, position_hash = :position_hash, epoch = :epoch, attempt = :attempt,
+    stored_at = NULL, verified_at = NULL
+FROM ledger.partitions p
+WHERE p.partition = b.partition AND p.epoch = :owner_epoch
+  AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block
+  AND b.epoch = :former_epoch AND b.attempt = :former_attempt AND b.position_hash = :former_hash;
+
 -- name: new_attempt!
 -- Marks that a block is about to be inserted again, by the partition's present owner only.
 UPDATE ledger.blocks b
 SET epoch = :epoch, attempt = :attempt, stored_at = NULL, verified_at = NULL
 FROM ledger.partitions p
-WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = :epoch
+WHERE p.partition = b.partition AND p.epoch = :epoch
   AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block
   AND (b.epoch, b.attempt) < (:epoch::bigint, :attempt::integer);
 
@@ -137,13 +152,36 @@ WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = 
 UPDATE ledger.blocks b
 SET stored_at = now(), verified_at = NULL
 FROM ledger.partitions p
-WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = :owner_epoch
+WHERE p.partition = b.partition AND p.epoch = :owner_epoch
   AND b.partition = :partition AND b.incarnation = :incarnation AND b.block = :block;
 
 -- name: mark_verified!
-UPDATE ledger.blocks
+-- By the partition's present owner, of the very attempts that were looked at: who wakes up late says nothing of
+-- what others have inserted since.
+UPDATE ledger.blocks b
 SET verified_at = now()
-WHERE partition = :partition AND incarnation = :incarnation AND block = :block;
+FROM ledger.partitions p,
+     unnest(:incarnations::integer[], :blocks::bigint[], :epochs::bigint[], :attempts::integer[])
+     AS seen (incarnation, block, epoch, attempt)
+WHERE p.partition = b.partition AND p.epoch = :owner_epoch AND b.partition = :partition
+  AND b.incarnation = seen.incarnation AND b.block = seen.block AND b.epoch = seen.epoch
+  AND b.attempt = seen.attempt AND b.stored_at IS NOT NULL;
+
+-- name: blocks_verified
+-- Blocks with rows that were seen to be exact before, of all incarnations.
+SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
+FROM ledger.blocks
+WHERE partition = :partition AND block > :after AND event_rows > 0 AND verified_at IS NOT NULL
+ORDER BY block
+LIMIT :most;
+
+-- name: comparison_is_due$
+SELECT compared_at <= now() - :every_seconds::float8 * interval '1 second'
+FROM ledger.partitions
+WHERE partition = :partition;
+
+-- name: mark_compared!
+UPDATE ledger.partitions SET compared_at = now() WHERE partition = :partition AND epoch = :epoch;
 
 -- name: find_block^
 SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
@@ -153,14 +191,14 @@ WHERE partition = :partition AND incarnation = :incarnation AND block = :block;
 -- name: blocks_not_stored
 SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
 FROM ledger.blocks
-WHERE partition = :partition AND incarnation = :incarnation AND stored_at IS NULL
+WHERE partition = :partition AND stored_at IS NULL
 ORDER BY block;
 
 -- name: blocks_not_verified
 -- Stored blocks that no one has verified yet and that are older than the given age.
 SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
 FROM ledger.blocks
-WHERE partition = :partition AND incarnation = :incarnation
+WHERE partition = :partition
   AND stored_at <= now() - :age_seconds::float8 * interval '1 second' AND verified_at IS NULL
 ORDER BY block
 LIMIT :most;
@@ -173,3 +211,26 @@ WHERE partition = :partition AND incarnation = :incarnation AND next_offset > :f
 
 -- name: create_day!
 SELECT ledger.create_day(:day);
+
+-- name: old_days
+SELECT day FROM ledger.old_days(:today, :keep_days) AS day;
+
+-- name: drop_day$
+SELECT ledger.drop_day(:day);
+
+-- name: log_needed_from$
+-- Below it the log is needed no more: what is billed there is verified as stored. The last billed record stays, to
+-- tell this log from another one.
+SELECT least(p.blocked_offset, p.next_offset - 1,
+             (SELECT min(b.first_offset) FROM ledger.blocks b
+              WHERE b.partition = p.partition AND b.verified_at IS NULL))
+FROM ledger.partitions p
+WHERE p.partition = :partition;
+
+-- name: stored_to$
+-- Everything below is in ClickHouse; -1 while something of an earlier incarnation is not.
+SELECT least(p.blocked_offset,
+             (SELECT min(CASE WHEN b.incarnation = p.incarnation THEN b.first_offset ELSE -1 END)
+              FROM ledger.blocks b WHERE b.partition = p.partition AND b.stored_at IS NULL))
+FROM ledger.partitions p
+WHERE p.partition = :partition;

@@ -71,7 +71,7 @@ async def records_of(bootstrap: str, count: int) -> list[int]:
         partition = TopicPartition("dead-letters", 0)
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):  # also of a broker that has to start once more
             return [int((await consumer.getone()).value or b"") for _ in range(count)]
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.domain.batch import WHOLE_RECORD, Batch, LogRecord, decode_batch
+from aggregator.domain.batch import MOST_DEAD_BYTES, WHOLE_RECORD, Batch, LogRecord, decode_batch
 from aggregator.domain.billing import bill, tally
 from aggregator.domain.blocks import position
 from aggregator.domain.rows import BatchRecord, rows_of
@@ -141,6 +141,37 @@ def test_blank_lines_have_no_index_whether_all_is_well_or_not() -> None:
     spoilt = decode(record_of(value + b"nonsense"))
     assert well.positions == spoilt.positions == [0, 1]
     assert [(d.index, d.value) for d in spoilt.dead_letters] == [(2, b"nonsense")]
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+@pytest.mark.parametrize("field", ["newField", "data", "eventId"])
+def test_an_object_that_is_nested_without_end_is_a_dead_letter(opening: bytes, field: str) -> None:
+    """Found by fuzzing: the decoder's RecursionError ended the aggregator."""
+    bad = line()[:-1] + b',"' + field.encode() + b'":' + opening * 50_000
+    batch = decode(record_of(b"\n".join([line(), bad, line()]), 9))
+    assert batch.positions == [position(9, 0), position(9, 2)]
+    assert [(d.index, d.value) for d in batch.dead_letters] == [(1, bad[:MOST_DEAD_BYTES])]
+
+
+@pytest.mark.parametrize("between", [b"", b" ", b"\t", b"\r"])
+@pytest.mark.parametrize("second", [{}, {"organizationId": "not a uuid"}])
+def test_two_objects_on_a_line_are_one_dead_letter_and_stop_nothing(
+    between: bytes, second: dict[str, Any]
+) -> None:
+    """Found by fuzzing: the second one had no line of its own, and its dead letter could not be made."""
+    both = line() + between + line(**second)
+    batch = decode(record_of(b"\n".join([line(), both, line()]), 9))
+    assert batch.positions == [position(9, 0), position(9, 2)]
+    assert [(d.offset, d.index, d.value) for d in batch.dead_letters] == [(9, 1, both)]
+
+
+def test_an_object_over_two_lines_is_none_and_the_next_dead_letter_is_still_the_right_line() -> None:
+    """Found by fuzzing: lines and events were numbered apart from there on."""
+    head, tail = line()[:-1], b"}"
+    bad = line(organizationId="not a uuid")
+    batch = decode(record_of(b"\n".join([head, tail, bad, line()]), 9))
+    assert batch.positions == [position(9, 3)]
+    assert [(d.index, d.value) for d in batch.dead_letters] == [(0, head), (1, tail), (2, bad)]
 
 
 def test_the_last_record_is_told_from_another_at_its_offset() -> None:

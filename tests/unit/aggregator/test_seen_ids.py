@@ -22,9 +22,9 @@ Open = Callable[..., SeenIds]
 def open_seen(tmp_path: Path) -> Open:
     """Opens partition 3 of incarnation 0 with a window of 1,000 ms and segments of 100 ids."""
 
-    def open_it(next_offset: int = 0, epoch: int = 1, **options: Any) -> SeenIds:
+    def open_it(next_offset: int = 0, epoch: int = 1, incarnation: int = 0, **options: Any) -> SeenIds:
         settings = {"window_ms": WINDOW, "seal_ids": 100, "seal_ms": 300, **options}
-        return SeenIds.open(tmp_path, 3, 0, epoch, next_offset, NOW, **settings)
+        return SeenIds.open(tmp_path, 3, incarnation, epoch, next_offset, NOW, **settings)
 
     return open_it
 
@@ -285,3 +285,47 @@ def test_a_removed_filter_lets_nothing_pass() -> None:
     held = np.arange(1, 60, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bank.remove(bank.add(held))
     assert len(bank.candidates(held)[0]) == 0
+
+
+def test_what_an_earlier_incarnation_counted_is_a_duplicate_at_any_offset(open_seen: Open) -> None:
+    seen = open_seen()
+    assert seen.mark(keys(*range(10)), positions(0, 10), NOW) == []
+    seen.seal()
+    later = open_seen(6, epoch=2, incarnation=1, first_offset=6, ends={0: 10})
+    assert later.rebuild_from() is None
+    assert later.mark(keys(9, 3, "new", "new"), positions(6, 4), NOW) == [0, 1, 3]
+
+
+def test_what_an_earlier_incarnation_never_billed_is_no_duplicate(open_seen: Open) -> None:
+    seen = open_seen()
+    assert seen.mark(keys(*range(10)), positions(0, 10), NOW) == []
+    seen.seal()
+    later = open_seen(6, epoch=2, incarnation=1, first_offset=6, ends={0: 8})
+    assert later.mark(keys(7, 8, 9), positions(6, 3), NOW) == [0]
+
+
+def test_an_incarnation_is_rebuilt_from_its_first_offset(open_seen: Open) -> None:
+    assert open_seen(6, incarnation=1, first_offset=6).rebuild_from() is None
+    assert open_seen(9, incarnation=1, first_offset=6).rebuild_from() == 6
+    seen = open_seen(9, incarnation=1, first_offset=6)
+    seen.restore(keys(*range(6, 9)), positions(6, 3), NOW)
+    seen.seal()
+    assert open_seen(9, incarnation=1, first_offset=6).rebuild_from() is None
+    assert open_seen(9, incarnation=2, first_offset=9).mark(keys(7), [at(9)], NOW) == [0]
+
+
+def test_files_of_incarnations_stay_apart(open_seen: Open, tmp_path: Path) -> None:
+    fill(open_seen(), 0, 10, NOW)
+    fill(open_seen(10, incarnation=1, first_offset=10), 10, 5, NOW)
+    fill(open_seen(15, incarnation=1, first_offset=10), 15, 5, NOW)
+    assert [path.name.split("-")[:3] for path in files(tmp_path)] == [["0", "0", "10"], ["1", "10", "20"]]
+    later = open_seen(20, incarnation=1, first_offset=10)
+    assert later.mark(keys(*range(20)), positions(20, 20), NOW) == list(range(20))
+
+
+def test_offsets_that_held_nothing_to_count_are_covered_when_that_is_said(open_seen: Open) -> None:
+    seen = open_seen(20)
+    seen.restore(keys(*range(5)), positions(0, 5), NOW)
+    seen.cover(20)
+    seen.seal()
+    assert open_seen(20).rebuild_from() is None

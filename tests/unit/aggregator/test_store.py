@@ -8,11 +8,13 @@ import pytest
 
 from aggregator.domain.batch import Batch, LogRecord
 from aggregator.domain.blocks import Block
+from aggregator.domain.losses import Loss
 from aggregator.domain.rows import BatchRecord, EventRow
 from aggregator.errors import FencedError, StoreUnavailable
 from aggregator.event_store import Verdict
 from aggregator.postgres import Claim
-from aggregator.store import PartitionStore, RowBudget, StoreLimits
+from aggregator.store import PartitionStore
+from aggregator.store_limits import RowBudget, StoreLimits
 from schemas.events import encode_events
 from tests.unit.aggregator.billing_cases import INCARNATION, PARTITION, batch_of, event_of
 
@@ -29,7 +31,8 @@ class Blocks:
         self.attempts: list[Block] = []
         self.billed: list[BatchRecord] = []
 
-    async def fix_block(self, block: Block) -> None:
+    async def fix_block(self, block: Block, losses: Sequence[Loss]) -> None:
+        assert not losses
         self.fixed.append(block)
 
     async def new_attempt(self, block: Block) -> None:
@@ -86,7 +89,7 @@ class Rows:
 
 def store_of(blocks: Blocks, rows: Rows, budget: RowBudget, claim: Claim = CLAIM) -> PartitionStore:
     ports: Any = (claim, blocks, blocks, rows, Log())
-    return PartitionStore(*ports, StoreLimits(0.0, 10_000, 60.0), budget, "me")
+    return PartitionStore(*ports, StoreLimits(0.0, 10_000, 60.0, 60.0), budget, "me")
 
 
 def billed(first_offset: int) -> tuple[Batch, BatchRecord]:

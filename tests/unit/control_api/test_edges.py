@@ -82,6 +82,12 @@ def test_a_time_for_bodies_that_makes_no_sense_stops_the_service(milliseconds):
         load(ENVIRONMENT | {"FLIGHTLINE_BODY_MS": milliseconds})
 
 
+@pytest.mark.parametrize("milliseconds", ["-1", "1.5", "x", "30001"])
+def test_a_time_to_be_drained_that_makes_no_sense_stops_the_service(milliseconds):
+    with pytest.raises(SettingsError, match="FLIGHTLINE_DRAIN_MS"):
+        load(ENVIRONMENT | {"FLIGHTLINE_DRAIN_MS": milliseconds})
+
+
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"x"'])
 def test_a_body_that_is_no_object_has_no_value(body):
     value, errors = read_body(Submission, body)

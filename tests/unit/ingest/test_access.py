@@ -94,6 +94,21 @@ def test_a_limit_is_each_keys_own():
     one.spend(raised, 100)
 
 
+def test_a_key_that_is_deep_in_debt_is_refused_before_its_events_are_known():
+    one = access()
+    limited = msgspec.structs.replace(key(), limits=KeyLimits(events_per_second=1))
+    one.require_allowance(limited)
+    one.spend(limited, 1)
+    one.require_allowance(limited)
+    other = msgspec.structs.replace(limited, key_hash="in debt")
+    one.spend(other, 500)
+    with pytest.raises(Refusal) as refused:
+        one.require_allowance(other)
+    ((name, seconds),) = refused.value.headers
+    assert name == "retry-after"
+    assert 400 < int(seconds) <= 500
+
+
 def sender(sent_key: AccessKey | None = None, client: str = "192.0.2.1:555", **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return access().sender(sent_key or key(), named, client)

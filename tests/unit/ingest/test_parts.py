@@ -22,7 +22,7 @@ from ingest.errors import Refusal, SettingError
 from ingest.pixel import event_of
 from ingest.settings import load
 from ingest.slow_bodies import BodyReader
-from schemas.door_problems import TOO_SLOW
+from schemas.door_problems import OVER_SHARE, TOO_SLOW
 from schemas.events import MAX_EVENTS_PER_RECORD, TrackingEvent, decode_events
 from schemas.reasons import EventType
 from tests.unit.ingest.given import CAMPAIGN, ORGANIZATION, campaign
@@ -163,14 +163,35 @@ class Chunked:
             yield b"x" * 65_536
 
 
+class Taken(list[int]):
+    """The sizes that a body was counted with, before it was read."""
+
+    def __call__(self, size: int) -> None:
+        self.append(size)
+
+
 def test_a_body_is_not_read_beyond_the_limit():
-    assert len(asyncio.run(read(Chunked(16), None))) == MIB
+    taken = Taken()
+    assert len(asyncio.run(read(Chunked(16), None, taken))) == MIB
+    assert taken == [65_536] * 16
     endless = Chunked(1_000)
     with pytest.raises(Refusal):
-        asyncio.run(read(endless, None))
+        asyncio.run(read(endless, None, Taken()))
     assert endless.left == 1_000 - 17
     with pytest.raises(Refusal):
-        asyncio.run(read(Chunked(0), str(MIB + 1)))
+        asyncio.run(read(Chunked(0), str(MIB + 1), Taken()))
+
+
+def test_a_large_body_counts_as_it_comes_and_not_as_it_claims():
+    def refuse(size: int) -> None:
+        raise Refusal(OVER_SHARE, f"{size} bytes are too many")
+
+    claimed = Chunked(0)
+    assert asyncio.run(read(claimed, str(MIB), refuse)) == b""
+    with pytest.raises(Refusal):
+        asyncio.run(read(Chunked(1), str(MIB), refuse))
+    with pytest.raises(Refusal):
+        asyncio.run(read(WholeBody(), "60000", refuse))
 
 
 @pytest.mark.parametrize(
@@ -249,6 +270,9 @@ def test_settings_are_read_from_the_environment():
         ("FLIGHTLINE_BIND", "host:99999"),
         ("FLIGHTLINE_DEADLINE_MS", "soon"),
         ("FLIGHTLINE_LINGER_MS", "-1"),
+        ("FLIGHTLINE_SPOOL_MB", "0"),
+        ("FLIGHTLINE_GRACE_MS", "a while"),
+        ("FLIGHTLINE_MAX_PENDING_MB", "none"),
         ("FLIGHTLINE_TRUSTED_PROXIES", "10.0.0.1/8"),
     ],
 )
@@ -290,15 +314,15 @@ async def test_a_body_that_is_sent_too_slowly_is_refused_and_others_are_read(con
     sweep = asyncio.create_task(reader.run())
     try:
         with pytest.raises(Refusal) as refused:
-            await asyncio.wait_for(reader.read(StalledBody(), content_length), 5)
+            await asyncio.wait_for(reader.read(StalledBody(), content_length, Taken()), 5)
         assert refused.value.problem is TOO_SLOW
-        assert await reader.read(WholeBody(), content_length) == b"[]"
+        assert await reader.read(WholeBody(), content_length, Taken()) == b"[]"
     finally:
         sweep.cancel()
 
 
 async def test_a_reader_that_is_cancelled_by_others_is_not_called_slow():
-    reading = asyncio.create_task(BodyReader(seconds=60).read(StalledBody(), "2"))
+    reading = asyncio.create_task(BodyReader(seconds=60).read(StalledBody(), "2", Taken()))
     await asyncio.sleep(0)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,103 @@
+"""Events older than the window of the seen ids: whether they were counted, only ClickHouse knows.
+
+Such an event comes from a door's spool, where it waited for Kafka for a day or more: its copy may have been
+counted before it was spooled, and its id has been forgotten since.
+"""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from aggregator import metrics
+from aggregator.block_ledger import BlockLedger
+from aggregator.domain.batch import Batch
+from aggregator.errors import HandedOver, LogUnavailable, StoreError, StoreUnavailable
+from aggregator.event_store import EventStore
+from aggregator.log_reader import LogReader
+from aggregator.postgres import RETRYABLE
+from aggregator.retry import tries
+from schemas.events import TrackingEvent
+
+log = structlog.get_logger(__name__)
+
+SKEW_MS = 5 * 60 * 1000
+"""By how much the clocks of doors and brokers may differ."""
+
+_AT_ONCE = 500
+
+
+class OldEvents:
+    """Looks events up in ClickHouse, once it holds all that the seen ids have forgotten.
+
+    Billing of the partition waits for that: an event that was promised is neither counted twice nor dropped.
+    """
+
+    def __init__(self, blocks: BlockLedger, events: EventStore, log_reader: LogReader) -> None:
+        self._blocks = blocks
+        self._events = events
+        self._log_reader = log_reader
+
+    async def counted(self, batch: Batch, forgotten_before: int, is_leaving: Callable[[], bool]) -> set[int]:
+        """Indexes of the batch's events that were counted before; nearly always empty, without a question.
+
+        `forgotten_before`: ids counted before it (log time, epoch ms) may be unknown. Waits for ClickHouse,
+        and raises HandedOver when `is_leaving` says that others wait for the partition.
+        """
+        bound = forgotten_before + SKEW_MS
+        old = [index for index, event in enumerate(batch.events) if event.received_at < bound]
+        if not old:
+            return set()
+        waiting = metrics.old_events_waiting.labels(str(batch.partition))
+        waiting.set(len(old))
+        try:
+            return await self._wait(batch, old, bound, is_leaving)
+        finally:
+            waiting.set(0)
+
+    async def _wait(
+        self, batch: Batch, old: Sequence[int], bound: int, is_leaving: Callable[[], bool]
+    ) -> set[int]:
+        async for number in tries():
+            if is_leaving():
+                raise HandedOver(f"partition {batch.partition} is handed over before {batch.first_offset}")
+            try:
+                if await self._holds_all_before(batch, bound):
+                    return await self._look_up(batch, old)
+                reason = "ClickHouse lacks what was billed before the window of the seen ids"
+            except (StoreError, StoreUnavailable, LogUnavailable, *RETRYABLE) as error:
+                reason = f"{type(error).__name__}: {error}"
+            log.warning(
+                "old_events.billing_waits",
+                partition=batch.partition,
+                first_offset=batch.first_offset,
+                events=len(old),
+                tries=number + 1,
+                reason=reason,
+            )
+        raise AssertionError("tries() never ends")
+
+    async def _holds_all_before(self, batch: Batch, bound: int) -> bool:
+        """Whether whatever is billed and not stored yet is young enough to be known by its seen id."""
+        stored_to = await self._blocks.stored_to(batch.partition)
+        if stored_to >= batch.first_offset:
+            return True
+        if stored_to < 0:
+            return False
+        record = await self._log_reader.record_at(batch.partition, stored_to)
+        return record is None or record.at >= bound
+
+    async def _look_up(self, batch: Batch, old: Sequence[int]) -> set[int]:
+        found: set[int] = set()
+        for start in range(0, len(old), _AT_ONCE):
+            part = {index: batch.events[index] for index in old[start : start + _AT_ONCE]}
+            since = min(event.received_at for event in part.values()) - 2 * _DAY_MS
+            counted = await self._events.which_counted(list(part.values()), since)
+            found |= {index for index, event in part.items() if _identity(event) in counted}
+        return found
+
+
+_DAY_MS = 24 * 3600 * 1000
+
+
+def _identity(event: TrackingEvent) -> tuple[str, str, str]:
+    return event.organization_id, event.campaign_id, event.event_id

@@ -1,0 +1,146 @@
+"""Opens a partition's seen ids: what their files lack comes from the log, or from ClickHouse."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from aggregator.domain.batch import LogRecord, decode_batch
+from aggregator.domain.lineage import Incarnation, Stretch, billed, ends_of, gone, lineage
+from aggregator.event_store import EventStore
+from aggregator.ledger import Ledger
+from aggregator.log_reader import LogReader
+from aggregator.postgres import Claim
+from aggregator.seen_ids import SeenIds, key_of
+
+log = structlog.get_logger(__name__)
+
+_OFFSETS_AT_ONCE = 5_000
+
+
+class SeenRecovery:
+    """Raises LogUnavailable, StoreUnavailable or what postgres.RETRYABLE lists when an engine is away."""
+
+    def __init__(
+        self,
+        folder: Path,
+        window_ms: int,
+        owner: str,
+        ledger: Ledger,
+        log_reader: LogReader,
+        events: EventStore,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._folder = folder
+        self._window_ms = window_ms
+        self._owner = owner
+        self._ledger = ledger
+        self._log_reader = log_reader
+        self._events = events
+        self._clock_ms = clock_ms
+
+    async def open(self, claim: Claim, history: Sequence[Incarnation], last: LogRecord | None) -> SeenIds:
+        """The ids that were counted under this claim and before. `last` is the last record that was billed.
+
+        Files of earlier incarnations are completed first, so that theirs are known when they are sent again.
+        """
+        since = self._clock_ms() - self._window_ms
+        replaced_at = {each.incarnation - 1: each.began_at_ms for each in history}
+        *former, _ = billed(history, claim.incarnation, claim.next_offset)
+        kept = {each.incarnation: each for each in lineage(history, claim.incarnation, claim.next_offset)}
+        lost = {each.incarnation: each for each in gone(history, claim.incarnation, claim.next_offset)}
+        for each in former:
+            if replaced_at[each.incarnation] >= since:  # of older ones all ids have been forgotten
+                parts = kept.get(each.incarnation), lost.get(each.incarnation)
+                await self._complete(claim, each, history, *parts, since)
+        begin = kept[claim.incarnation].first_offset if claim.incarnation in kept else claim.next_offset
+        here = Stretch(claim.incarnation, begin, claim.next_offset)
+        seen = self._open(claim, here, history)
+        missing_from = seen.rebuild_from()
+        if missing_from is not None:
+            # The window ends where billing stands, not now: what waits in the log may be long past.
+            oldest = claim.next_offset
+            if last is not None:
+                oldest = await self._log_reader.offset_at(claim.partition, last.at - self._window_ms)
+            await self._from_log(seen, claim, here, max(missing_from, oldest))
+        return seen
+
+    def _open(self, claim: Claim, stretch: Stretch, history: Sequence[Incarnation]) -> SeenIds:
+        return SeenIds.open(
+            self._folder,
+            claim.partition,
+            stretch.incarnation,
+            claim.epoch,
+            next_offset=stretch.next_offset,
+            now=self._clock_ms(),
+            first_offset=stretch.first_offset,
+            ends=ends_of(history),
+            window_ms=self._window_ms,
+        )
+
+    async def _complete(
+        self,
+        claim: Claim,
+        whole: Stretch,
+        history: Sequence[Incarnation],
+        kept: Stretch | None,
+        lost: Stretch | None,
+        since: int,
+    ) -> None:
+        """Makes the files of an earlier incarnation hold all that it counted within the window."""
+        seen = self._open(claim, whole, history)
+        missing_from = seen.rebuild_from()
+        if missing_from is None:
+            return
+        if kept is not None:
+            oldest = await self._log_reader.offset_at(claim.partition, since)
+            await self._from_log(seen, claim, kept, max(missing_from, oldest))
+        if lost is not None:
+            await self._from_clickhouse(seen, claim, lost, max(missing_from, lost.first_offset), since)
+        seen.cover(whole.next_offset)
+        seen.seal()
+
+    async def _from_log(self, seen: SeenIds, claim: Claim, stretch: Stretch, start: int) -> None:
+        start = max(start, stretch.first_offset)
+        log.info(
+            "seen_recovery.from_log",
+            partition=claim.partition,
+            incarnation=stretch.incarnation,
+            start=start,
+            end=stretch.next_offset,
+        )
+        dropped = await self._ledger.duplicates_from(claim.partition, stretch.incarnation, start)
+        async for records in self._log_reader.read(claim.partition, start, stretch.next_offset):
+            batch = decode_batch(claim.partition, stretch.incarnation, records)
+            counted = [
+                (key_of(event.organization_id, event.event_id), position)
+                for position, event in zip(batch.positions, batch.events, strict=True)
+                if position not in dropped
+            ]
+            if counted:
+                keys, positions = zip(*counted, strict=True)
+                seen.restore(keys, positions, batch.newest_at)
+
+    async def _from_clickhouse(
+        self, seen: SeenIds, claim: Claim, stretch: Stretch, start: int, since: int
+    ) -> None:
+        """Ids whose records are gone. Of what was billed and never stored nobody knows them."""
+        log.warning(
+            "seen_recovery.from_clickhouse",
+            partition=claim.partition,
+            incarnation=stretch.incarnation,
+            start=start,
+            end=stretch.next_offset,
+        )
+        # No insert of an owner before us may arrive after we have looked.
+        await self._events.raise_fence(claim.partition, claim.epoch, self._owner)
+        for first_offset in range(start, stretch.next_offset, _OFFSETS_AT_ONCE):
+            part = Stretch(
+                stretch.incarnation, first_offset, min(first_offset + _OFFSETS_AT_ONCE, stretch.next_offset)
+            )
+            counted = await self._events.counted(claim.partition, part, since)
+            if counted:
+                keys = [key_of(each.organization_id, each.event_id) for each in counted]
+                seen.restore(
+                    keys, [each.position for each in counted], max(each.received_at for each in counted)
+                )

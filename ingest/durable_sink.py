@@ -1,0 +1,163 @@
+"""Makes events durable: in Kafka, or in the spool when Kafka does not confirm them in time."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from ingest import metrics
+from ingest.domain.circuit import State
+from ingest.domain.pack import OpenRecord, Packer, encode_chunks
+from ingest.errors import NotConfirmed, NotDurable, SpoolRefused
+from ingest.kafka_sink import KafkaSink
+from ingest.spool import Spool
+from schemas.events import TrackingEvent
+from schemas.ids import partition_of
+
+_Ticket = asyncio.Future[str]
+"""The end of a record: empty when it is durable, else why not."""
+
+_UNKNOWN_PARTITION = -1
+"""Before Kafka was ever reached; such a record can only be spooled."""
+
+_RETRY_SECONDS = 5
+"""What a client is told to wait for a spool that refuses."""
+
+
+class DurableSink:
+    """The port that `routes` writes to: `store` returns when the events are durable, else raises NotDurable.
+
+    An event of unknown outcome is spooled with its eventId: what Kafka has of it nevertheless is a duplicate
+    that the aggregator drops.
+    """
+
+    def __init__(
+        self, kafka: KafkaSink, spool: Spool, *, linger_seconds: float, max_pending_bytes: int
+    ) -> None:
+        self._kafka = kafka
+        self._spool = spool
+        self._linger = linger_seconds
+        self._max_pending = max_pending_bytes
+        self._packer: Packer[_Ticket] = Packer()
+        self._pending = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._show()
+
+    @property
+    def trouble(self) -> str:
+        """What an operator should know; empty when events go straight to Kafka and the spool is empty."""
+        events = self._spool.held.events
+        parts = (
+            "" if self._kafka.state is State.CLOSED else "Kafka does not confirm",
+            f"{events} events are in the spool" if events else "",
+            self._spool.refusal,
+        )
+        return "; ".join(part for part in parts if part)
+
+    def require_room(self) -> None:
+        """Raises NotDurable when it is clear beforehand that nothing can be stored: costs next to nothing."""
+        if self._pending > self._max_pending:
+            raise NotDurable("too much is waiting to become durable")
+        if self._kafka.state is State.OPEN and (refusal := self._spool.refusal):
+            raise NotDurable(f"Kafka is away and {refusal}", _RETRY_SECONDS)
+
+    async def store(self, events: Sequence[TrackingEvent]) -> None:
+        """Returns when all events are durable. Raises NotDurable when not all are known to be in time."""
+        self.require_room()
+        refused = ""
+        for ticket in self._append(events):
+            # Nothing cancels the task of a request, so no rider can cancel the ticket of the others.
+            refused = await ticket or refused
+        if refused:
+            raise NotDurable(refused, _RETRY_SECONDS)
+
+    async def close(self) -> None:
+        """Sends or spools what is still open; returns when all of it has been answered."""
+        self._flush()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _show(self) -> None:
+        spool = self._spool
+        metrics.PENDING_BYTES.set_function(lambda: self._pending)
+        metrics.SPOOL_BYTES.set_function(lambda: spool.held.used_bytes)
+        metrics.SPOOL_EVENTS.set_function(lambda: spool.held.events)
+        metrics.SPOOL_USABLE.set_function(lambda: not spool.refusal)
+        metrics.SPOOL_OLDEST_SECONDS.set_function(
+            lambda: max(0.0, time.time() - spool.held.oldest_at / 1000) if spool.held.oldest_at else 0.0
+        )
+
+    def _append(self, events: Sequence[TrackingEvent]) -> set[_Ticket]:
+        return {
+            self._add(partition, lines, count)
+            for partition, group in self._by_partition(events).items()
+            for lines, count in encode_chunks(group)
+        }
+
+    def _by_partition(self, events: Sequence[TrackingEvent]) -> Mapping[int, Sequence[TrackingEvent]]:
+        partitions = self._kafka.partitions
+        if not partitions:
+            return {_UNKNOWN_PARTITION: events}
+        if len(events) == 1:
+            event = events[0]
+            return {partition_of(event.organization_id, event.event_id, partitions): events}
+        groups: dict[int, list[TrackingEvent]] = {}
+        for event in events:
+            partition = partition_of(event.organization_id, event.event_id, partitions)
+            groups.setdefault(partition, []).append(event)
+        return groups
+
+    def _add(self, partition: int, lines: bytes, events: int) -> _Ticket:
+        loop = asyncio.get_running_loop()
+        ticket, sealed = self._packer.add(partition, lines, events, loop.create_future())
+        self._pending += len(lines)
+        if sealed is not None:
+            self._launch(sealed)
+        if self._timer is None:
+            self._timer = loop.call_later(self._linger, self._flush)
+        return ticket
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for record in self._packer.drain():
+            self._launch(record)
+
+    def _launch(self, record: OpenRecord[_Ticket]) -> None:
+        task = asyncio.get_running_loop().create_task(self._settle(record))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, record: OpenRecord[_Ticket]) -> None:
+        outcome, refused = "failed", "the door failed"
+        try:
+            outcome, refused = await self._keep(record), ""
+        except SpoolRefused as error:
+            refused = f"Kafka is away and {error}"
+        finally:
+            self._pending -= len(record.lines)
+            metrics.RECORDS.labels(outcome).inc()
+            if not record.ticket.done():
+                record.ticket.set_result(refused)
+
+    async def _keep(self, record: OpenRecord[_Ticket]) -> str:
+        """Where the record is durable now. Raises SpoolRefused."""
+        lines = bytes(record.lines)
+        if self._may_try_kafka(record.partition):
+            try:
+                await self._kafka.deliver(record.partition, lines)
+            except NotConfirmed:
+                pass
+            else:
+                return "delivered"
+        await self._spool.append(record.events, lines)
+        return "spooled"
+
+    def _may_try_kafka(self, partition: int) -> bool:
+        """While it is not known whether Kafka is back, the spool's own records find out, if there are any:
+        nobody waits for their answer.
+        """
+        if partition == _UNKNOWN_PARTITION:
+            return False
+        return self._kafka.state is not State.HALF_OPEN or not self._spool.drains

@@ -1,5 +1,0 @@
--- The ids that copies above the beginning of a partition's log may repeat.
-SELECT organization_id, event_id, toUnixTimestamp64Milli(received_at) AS received_at
-FROM events AS e
-WHERE e.partition = {partition:UInt16} AND e.log_offset < {first_offset:UInt64}
-  AND e.received_at >= fromUnixTimestamp64Milli({since:Int64})
