@@ -1,5 +1,6 @@
 """Starts real stacks for tests, and makes databases in them that no other test module uses."""
 
+import fcntl
 import os
 import random
 import shutil
@@ -117,11 +118,7 @@ def scratch() -> Iterator[Path]:
 
 def free_port_base() -> int:
     """The first of a run of free ports, below those that the kernel gives to clients."""
-    for _ in range(200):
-        base = random.randrange(22_000, 32_000, _PORTS)  # noqa: S311 - no secret
-        if all(is_free(base + offset) for offset in range(_PORTS)):
-            return base
-    raise AssertionError(f"no {_PORTS} free ports in a row on {HOST}")
+    return _taken(range(22_000, 32_000, _PORTS), _PORTS)
 
 
 def free_port() -> int:
@@ -129,11 +126,27 @@ def free_port() -> int:
 
     Not one that the kernel chooses: until the process listens, it could give that to any client's connection.
     """
-    for _ in range(200):
-        port = random.randrange(20_000, 22_000)  # noqa: S311 - no secret
-        if is_free(port):
-            return port
-    raise AssertionError(f"no free port on {HOST}")
+    return _taken(range(20_000, 22_000), 1)
+
+
+def _taken(choice: range, run: int) -> int:
+    """A run of free ports that no other tests on this machine use while this process lives.
+
+    That they are free says little: a stack that is killed and comes back leaves its own for some seconds.
+    """
+    folder = Path(tempfile.gettempdir()) / "flightline-ports"
+    folder.mkdir(exist_ok=True)
+    for base in random.sample(choice, len(choice)):
+        descriptor = os.open(folder / str(base), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        if all(is_free(base + offset) for offset in range(run)):
+            return base  # the lock is held as long as its descriptor is open, which nobody closes
+        os.close(descriptor)
+    raise AssertionError(f"no {run} free ports in a row on {HOST}")
 
 
 @contextmanager

@@ -53,6 +53,12 @@ class Door:
         except aiohttp.ClientError:
             return 0
 
+    async def is_connected(self) -> bool:
+        """Whether it is ready and can write to Kafka; being ready says only that campaigns are known."""
+        return await self.status("/ready") == 200 and bool(
+            await self.metric("flightline_ingest_producer_connected")
+        )
+
     async def send(self, body: Any, key: str, **headers: str) -> tuple[int, Any]:
         """POSTs events as JSON; gives the status and the decoded answer."""
         return await self.post(msgspec.json.encode(body), key, content_type="application/json", **headers)
@@ -91,7 +97,7 @@ def _start(environment: dict[str, str], output: Path) -> "subprocess.Popen[bytes
 async def running_door(
     kafka: str, state: Path, *, ready: bool = True, port: int | None = None, **settings: str
 ) -> AsyncIterator[Door]:
-    """A door on a free port, ready unless told otherwise; killed at the end if it still runs."""
+    """A door on a free port, ready and connected unless told otherwise, killed at the end."""
     port = port or free_port()
     environment = {
         **os.environ,
@@ -107,7 +113,7 @@ async def running_door(
         try:
             await eventually(lambda: door.status("/health"), lambda code: code == 200, within=60)
             if ready:
-                await eventually(lambda: door.status("/ready"), lambda code: code == 200, within=60)
+                await eventually(door.is_connected, bool, within=60)
             yield door
         finally:
             if process.poll() is None:
