@@ -18,8 +18,8 @@ import msgspec
 import uvloop
 
 from schemas.ids import new_id
-from tests.integration.broken import frozen
 from tests.integration.door import Door, eventually, publishing, running_door
+from tests.processes import frozen
 
 _SPOOLED = "flightline_ingest_spool_events"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -124,7 +124,7 @@ async def run(kafka: str, seconds: float, freeze: int | None) -> None:
         campaign, key = await publisher.campaign(), await publisher.key()
         event = {"campaignId": campaign.campaign_id, "type": "CLICK"}
         await eventually(lambda: door.send(event, key), lambda answer: answer[0] == 202)
-        with frozen(freeze) if freeze else nullcontext():
+        with frozen([freeze]) if freeze else nullcontext():
             if freeze:
                 assert (await door.send(event, key))[0] == 202
             for batch, connections in ((1, 64), (1, 512), (100, 16), (100, 64)):

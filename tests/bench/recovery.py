@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -24,6 +24,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.ids import new_id
 from tests.e2e.replays import control_api, running_campaign
+from tests.processes import frozen
 from tests.running import RunningStack, free_port_base, running_stack, scratch
 
 _BATCH = 20
@@ -140,20 +141,6 @@ async def recovered(stack: RunningStack, load: Load, fault: float) -> float:
             return since
         await asyncio.sleep(0.1)
     raise SystemExit(f"not recovered within {_GIVE_UP_S:.0f} s; the state is in {stack.state}")
-
-
-@contextlib.contextmanager
-def frozen(pids: Iterable[int]) -> Iterator[None]:
-    own = [psutil.Process(pid) for pid in pids]
-    processes = own + [child for process in own for child in process.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
 
 
 async def seconds_to_end(pid: int) -> float:

@@ -1,10 +1,8 @@
 """Budgets, limits and dates through the whole stack: from a beacon at the door to the campaign's status."""
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from schemas.ids import new_id
 from tests.e2e.replays import until_served
+from tests.processes import frozen
 from tests.running import RunningStack
 
 EUR = "EUR"
@@ -106,17 +105,6 @@ class Client:
 async def client(stack: RunningStack) -> AsyncIterator[Client]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
         yield Client(session, stack)
-
-
-@contextmanager
-def frozen(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize(

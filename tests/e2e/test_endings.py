@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -16,6 +14,7 @@ import pytest
 from compose.demo.control import Campaign
 from schemas.ids import new_id
 from tests.e2e.replays import control_api, eventually, running_campaign
+from tests.processes import frozen
 from tests.running import RunningStack, free_port_base, running_stack, until
 
 _EVENTS = 200
@@ -25,20 +24,6 @@ _ENDS_WITHIN = 40.0
 for a frozen engine waits until it is frozen no more."""
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@contextmanager
-def frozen(stack: RunningStack, engine: str) -> Iterator[None]:
-    own = [psutil.Process(pid) for pid in stack.ready.processes[engine]]
-    processes = own + [child for process in own for child in process.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
 
 
 async def send(stack: RunningStack, campaign: Campaign) -> int:
@@ -111,7 +96,7 @@ async def test_soft_and_hard_ends_lose_no_answered_event_and_count_none_twice(fo
         for engine in ("kafka", "postgres"):
             clicks += await send(stack, campaign)
             aggregator = await asyncio.to_thread(running_aggregator, stack)
-            with frozen(stack, engine):
+            with frozen(stack.ready.processes[engine]):
                 seconds = await asyncio.to_thread(terminate, aggregator)
                 print(f"{engine} frozen: ended after {seconds:.1f} s")  # noqa: T201  a figure
             await until_counted(stack, campaign, clicks)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults import form
 from tests.faults.conftest import Breakable
-from tests.faults.inflict import frozen
 from tests.faults.scene import Scene, now, scene
+from tests.processes import frozen
 
 _SESSION_S = 6.0
 """FLIGHTLINE_SESSION_TIMEOUT_SECONDS: an aggregator that is silent for longer loses its partitions."""

@@ -1,9 +1,7 @@
 """Ways to break what a door depends on."""
 
-import os
 import resource
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,26 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import RunningStack, until
+from tests.running import RunningStack
 
 _MOUNT, _UMOUNT = shutil.which("mount"), shutil.which("umount")
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """A process that neither answers nor closes its connections."""
-    os.kill(pid, signal.SIGSTOP)
-    # The signal reaches a process's threads one by one: the last of them could still answer.
-    until(lambda: all(is_stopped(task) for task in Path(f"/proc/{pid}/task").iterdir()), 5, "stopped threads")
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-def is_stopped(task: Path) -> bool:
-    """Whether a thread is stopped by a signal, from its line of /proc (`pid (name) state …`)."""
-    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def broker(engines: RunningStack) -> int:

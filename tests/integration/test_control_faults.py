@@ -4,16 +4,13 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 import aiohttp
 import msgspec
-import psutil
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
@@ -23,6 +20,7 @@ from schemas import budget_gates, campaign_state, domain_events
 from schemas.budget_gates import BudgetGate, Coordinates
 from schemas.reasons import Threshold
 from tests.integration.control import ControlApi, eventually, running_control_api
+from tests.processes import frozen
 from tests.running import RunningStack, running_stack, scratch
 
 _WITHIN = 60.0
@@ -50,25 +48,6 @@ async def api(own: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> As
         yield running
 
 
-def with_children(pids: Iterable[int]) -> list[psutil.Process]:
-    own = [psutil.Process(pid) for pid in pids]
-    return own + [child for process in own for child in process.children(recursive=True)]
-
-
-@contextmanager
-def frozen(own: RunningStack, engine: str) -> Iterator[None]:
-    """Nothing of the engine moves: it accepts connections, as the kernel does for it, and answers nothing."""
-    processes = with_children(own.ready.processes[engine])
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGCONT)
-
-
 async def events_of(api: ControlApi, campaign_id: str) -> list[dict[str, Any]]:
     """Domain events of a campaign, each once: a consumer knows them by their ids."""
     by_id = {event["id"]: event for event in await api.records(domain_events.TOPIC, campaign_id)}
@@ -87,7 +66,7 @@ async def test_killed_between_commit_and_publish_it_publishes_all_of_it_after_it
 ) -> None:
     campaign = await api.create()
     identity = campaign["id"]
-    with frozen(own, "kafka"):
+    with frozen(own.ready.processes["kafka"]):
         activated = await api.call("POST", f"/campaigns/{identity}/activate", {"startNow": True})
         assert (activated.status, activated.body["propagation"]) == (200, "pending")
         paused = await api.call("POST", f"/campaigns/{identity}/pause", {})
@@ -272,7 +251,7 @@ async def test_at_sigterm_ready_says_so_while_all_is_served_and_what_is_under_wa
 ) -> None:
     campaign = await api.create()
     await until_published(api)
-    with frozen(own, "kafka"):
+    with frozen(own.ready.processes["kafka"]):
         path = f"/campaigns/{campaign['id']}/activate"
         answer = await answers_of(api, api.call("POST", path, {"startNow": True}))
         assert (answer.status, answer.body["propagation"]) == (200, "pending")
@@ -295,7 +274,7 @@ async def test_sigterm_ends_it_in_time_while_an_engine_is_frozen(
     api: ControlApi, own: RunningStack, engine: str
 ) -> None:
     await api.active()
-    with frozen(own, engine):
+    with frozen(own.ready.processes[engine]):
         # What waits for the engine at this moment is not waited for.
         waiting = [asyncio.create_task(api.call("POST", "/campaigns", {})) for _ in range(3)]
         waiting += [asyncio.create_task(api.call("GET", "/campaigns")) for _ in range(3)]

@@ -12,8 +12,9 @@ import aiohttp
 import pytest
 
 from ingest.snapshot import FILE_NAME
-from tests.integration.broken import broker, frozen
+from tests.integration.broken import broker
 from tests.integration.door import eventually, free_port, publishing, read_log, running_door
+from tests.processes import frozen
 from tests.running import RunningStack
 
 STOPS_WITHIN_S = 10.0
@@ -27,7 +28,7 @@ async def test_a_door_that_starts_without_kafka_decides_by_its_snapshot(
         async with running_door(kafka, tmp_path) as first:
             assert first.stop() == 0
         assert (tmp_path / FILE_NAME).exists()
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             async with running_door(kafka, tmp_path, ready=False) as door:
                 assert await door.status("/ready") == 200
                 assert await door.status(f"/v1/serve?campaigns={campaign.campaign_id}&key={key}") == 200
@@ -74,7 +75,7 @@ async def test_a_door_stops_in_time_while_kafka_is_away(
         campaign, key = await publisher.campaign(), await publisher.key()
         event = {"campaignId": campaign.campaign_id, "type": "CLICK"}
         await eventually(lambda: door.send(event, key), lambda answer: answer[0] == 202)
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             unsure = asyncio.create_task(door.send({**event, "eventId": "unsure"}, key))
             await eventually(lambda: door.metric("flightline_ingest_pending_bytes"), bool)
             started = time.monotonic()

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -13,6 +11,7 @@ from aiokafka.errors import KafkaError
 from compose.topics import ensure_topics
 from schemas import dead_letters
 from sql.publisher import Deadlines, Publisher
+from tests.processes import frozen
 from tests.running import RunningStack, running_stack, scratch
 
 _QUICK = Deadlines(connect=2.0, send=2.0, end=0.5)
@@ -26,16 +25,6 @@ def own(engines: RunningStack) -> Iterator[RunningStack]:
     with scratch() as path, running_stack(path / "state", "--only-engines", env=env) as running:
         asyncio.run(ensure_topics(running.ready.kafka))
         yield running
-
-
-@contextmanager
-def frozen(own: RunningStack) -> Iterator[None]:
-    process = psutil.Process(own.ready.processes["kafka"][0])
-    process.suspend()
-    try:
-        yield
-    finally:
-        process.resume()
 
 
 @contextlib.asynccontextmanager
@@ -92,7 +81,7 @@ async def test_records_of_concurrent_calls_stand_in_the_order_of_the_calls(own: 
 async def test_a_caller_that_gives_up_fails_nobody_elses_record(own: RunningStack) -> None:
     async with publisher(own) as (made, _):
         await until_taken(made, "given-up-0")
-        with frozen(own):
+        with frozen(own.ready.processes["kafka"]):
             impatient, patient = send(made, "given-up-1"), send(made, "given-up-2")
             done, _ = await asyncio.wait({impatient, patient}, timeout=0.5)
             assert not done
@@ -107,7 +96,7 @@ async def test_a_frozen_kafka_fails_all_who_wait_after_one_deadline_and_works_ag
     own: RunningStack,
 ) -> None:
     async with publisher(own, _QUICK) as (made, outcomes):
-        with frozen(own):
+        with frozen(own.ready.processes["kafka"]):
             # Each has to connect first: had each a try of its own, the last would wait for minutes.
             waiting = [send(made, f"frozen-{i}") for i in range(100)]
             done, pending = await asyncio.wait(waiting, timeout=60)
@@ -123,7 +112,7 @@ async def test_a_frozen_kafka_fails_all_who_wait_after_one_deadline_and_works_ag
 async def test_what_was_not_sent_when_it_is_stopped_is_never_sent(own: RunningStack) -> None:
     async with publisher(own) as (made, _), publisher(own) as (other, _):
         await until_taken(made, "stopped-0")
-        with frozen(own):
+        with frozen(own.ready.processes["kafka"]):
             # The first is on the wire; of the second nobody but this process knows.
             waiting = [send(made, "stopped-1")]
             await asyncio.wait(waiting, timeout=0.5)

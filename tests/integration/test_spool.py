@@ -13,7 +13,7 @@ import pytest_asyncio
 from schemas.campaign_state import CampaignState
 from schemas.ids import partition_of
 from schemas.reasons import CampaignStatus
-from tests.integration.broken import broker, frozen, full_disk, small_disk
+from tests.integration.broken import broker, full_disk, small_disk
 from tests.integration.door import (
     Door,
     Line,
@@ -24,6 +24,7 @@ from tests.integration.door import (
     read_log,
     running_door,
 )
+from tests.processes import frozen
 from tests.running import RunningStack
 
 DEADLINE_S = 2.0
@@ -93,7 +94,7 @@ async def test_while_kafka_is_frozen_the_spool_promises_and_afterwards_all_is_in
     async with running_door(kafka, tmp_path) as door:
         await sender.known(door)
         drained_before = await door.metric(DRAINED)
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             status, _, seconds = await sender.send(door, "first")
             assert status == 202
             assert seconds < CLIENTS_GIVE_UP_S
@@ -132,7 +133,7 @@ async def test_a_door_that_starts_while_kafka_is_away_promises_and_finds_the_par
     async with running_door(kafka, tmp_path) as door:
         await sender.known(door)
         assert door.stop() == 0
-    with frozen(broker(engines)):
+    with frozen([broker(engines)]):
         async with running_door(kafka, tmp_path, ready=False) as door:
             assert await ready(door) == (200, "degraded")
             assert (await sender.send(door, *(f"blind-{number}" for number in range(300))))[0] == 202
@@ -151,7 +152,7 @@ async def test_the_spool_of_a_door_that_was_killed_is_adopted_by_another(
     async with running_door(kafka, tmp_path) as killed, running_door(kafka, tmp_path) as heir:
         await sender.known(killed)
         await sender.known(heir)
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             await spool_fills(killed, sender)
             await spool_fills(heir, sender)
             for number in range(20):
@@ -181,7 +182,7 @@ async def test_a_full_spool_refuses_new_events_and_keeps_what_it_has(
 ) -> None:
     async with running_door(kafka, tmp_path, spool_mb="1") as door:
         await sender.known(door)
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             await spool_fills(door, sender)
             batches = 0
             while (answer := await sender.send(door, *batch_ids(batches), url=LONG_URL))[0] == 202:
@@ -211,7 +212,7 @@ async def test_a_full_disk_refuses_new_events_until_there_is_room(
 ) -> None:
     async with running_door(kafka, tmp_path) as door:
         await sender.known(door)
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             await spool_fills(door, sender)
             with full_disk(door.process.pid, 512 * 1024):
                 batches = 0
@@ -235,7 +236,7 @@ async def test_a_disk_without_a_byte_left_refuses_new_events_and_loses_none(
     with small_disk(tmp_path, "2m"):
         async with running_door(kafka, tmp_path) as door:
             await sender.known(door)
-            with frozen(broker(engines)):
+            with frozen([broker(engines)]):
                 await spool_fills(door, sender)
                 batches = 0
                 while (answer := await sender.send(door, *batch_ids(batches), url=LONG_URL))[0] == 202:
@@ -254,7 +255,7 @@ async def test_what_a_full_disk_holds_reaches_kafka_although_nothing_can_be_dele
 ) -> None:
     async with running_door(kafka, tmp_path) as door:
         await sender.known(door)
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             await spool_fills(door, sender)
             for number in range(3):
                 assert (await sender.send(door, f"held-{number}"))[0] == 202
@@ -272,7 +273,7 @@ async def test_a_spool_that_cannot_be_opened_costs_nothing_while_kafka_answers_a
     async with running_door(kafka, tmp_path) as door:
         await sender.known(door)
         assert await ready(door) == (200, "degraded")
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             for number in range(2):
                 status, retry_after, _ = await sender.send(door, f"refused-{number}")
                 assert (status, retry_after) == (503, "5")
@@ -289,7 +290,7 @@ async def test_without_a_spool_the_door_finds_by_itself_that_kafka_is_back(
     (tmp_path / "spool").write_text("not a folder")
     async with running_door(kafka, tmp_path) as door:
         await sender.known(door)
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             assert (await sender.send(door, "refused"))[0] == 503
         await eventually(lambda: sender.send(door, "back"), lambda answer: answer[0] == 202, within=30)
     assert {line.event.event_id for line in await log_of(kafka, sender)} >= set(sender.promised)
@@ -306,7 +307,7 @@ async def test_a_spool_file_that_is_rubbish_is_put_aside_and_the_door_goes_on(
         assert await door.metric("flightline_ingest_spool_corrupt_total") == 1
         (aside,) = spools.glob("0.corrupt-*.sqlite")
         assert aside.read_bytes() == b"rubbish" * 1_000
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             await spool_fills(door, sender)
         await drained(door)
     assert {line.event.event_id for line in await log_of(kafka, sender)} >= set(sender.promised)
@@ -317,7 +318,7 @@ async def test_a_damaged_record_is_kept_aside_and_its_neighbours_reach_the_log(
 ) -> None:
     async with running_door(kafka, tmp_path) as door:
         await sender.known(door)
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             await spool_fills(door, sender)
             for number in range(3):
                 assert (await sender.send(door, f"record-{number}"))[0] == 202
@@ -352,7 +353,7 @@ async def test_after_an_outage_the_door_obeys_its_campaigns_again(
     async with publishing(kafka) as publisher, running_door(kafka, tmp_path) as door:
         sender = Sender(publisher, await publisher.campaign(), await publisher.key())
         await sender.known(door)
-        with frozen(broker(engines)):
+        with frozen([broker(engines)]):
             await spool_fills(door, sender)
         await publisher.change(sender.campaign, status=CampaignStatus.PAUSED)
         await eventually(
