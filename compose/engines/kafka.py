@@ -48,6 +48,10 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "num.io.threads": "4",
         "num.recovery.threads.per.data.dir": "2",
         "message.max.bytes": str(4 * 1024 * 1024),
+        # A broker that was killed may not register again before its former session has ended, 9 s by default.
+        # Its controller lives and dies with it, so the session tells nothing else here.
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
         # A compacted topic must not answer for its old values long after they are superseded.
         "log.cleaner.backoff.ms": "15000",
         "log.segment.delete.delay.ms": "1000",
