@@ -79,6 +79,15 @@ class Client:
 
     async def deliver(self, events: Sequence[Event], way: Way, *, gives_up: bool = False) -> None:
         """Returns when every event has an answer; with `gives_up`, after the first attempt."""
+        for event in events:
+            event.senders += 1
+        try:
+            await self._deliver(events, way, gives_up=gives_up)
+        finally:
+            for event in events:
+                event.senders -= 1
+
+    async def _deliver(self, events: Sequence[Event], way: Way, *, gives_up: bool) -> None:
         waiting, pause = list(events), _FIRST_PAUSE_S
         while waiting:
             after = 0.0

@@ -16,6 +16,8 @@ TIMEOUT_S = 1_800 if LONG else 600
 """Of a test that hangs."""
 OUTAGE_S = 60.0
 SOAK_S = float(os.environ.get("FLIGHTLINE_FAULTS_SOAK_S", "1200"))
+SOAK_REQUESTS_PER_SECOND = float(os.environ.get("FLIGHTLINE_FAULTS_SOAK_RATE", "600"))
+"""60 % of what two cores carry together with the client, by `python -m tests.bench.capacity`."""
 RECOVERED_WITHIN_S = float(os.environ.get("FLIGHTLINE_FAULTS_WITHIN_S", "30" if LONG else "180"))
 """What the long form demands is what the product promises; the short one runs beside other tests."""
 

@@ -9,6 +9,10 @@ import msgspec
 from compose.replay.promises import Promise
 from schemas.reasons import EventType
 
+_WHOLE = 20_000
+"""So many of the newest events are kept as they were sent: some are sent again as copies."""
+_TIMES = ("occurredAt", "sentAt")
+_NO_BODY: dict[str, Any] = {}
 _PROMISED = frozenset({"accepted", "unbilled"})
 
 
@@ -30,6 +34,8 @@ class Event(msgspec.Struct, eq=False):
     reason: str = ""
     answered_at: float | None = None
     refusals: list[str] = []
+    senders: int = 0
+    """How many requests carry it now, or will do so again."""
 
     def answer(self, now: float, status: str, reason: str = "") -> None:
         """Takes in one of the door's answers to this event: `accepted`, `unbilled`, or "" for one of them."""
@@ -38,6 +44,13 @@ class Event(msgspec.Struct, eq=False):
             self.answered_at = now
         if not self.status and status:
             self.status, self.reason = status, reason
+
+    def shrink(self) -> None:
+        """Forgets what is no longer needed of an event that is answered and not sent again: there may be
+        millions of them."""
+        if self.promised and not self.senders:
+            times = {name: self.body[name] for name in _TIMES if name in self.body}
+            self.body = times or _NO_BODY
 
     @property
     def promised(self) -> bool:
@@ -53,6 +66,8 @@ class Record:
 
     def add(self, event: Event) -> Event:
         self.events.append(event)
+        if len(self.events) > _WHOLE:
+            self.events[-_WHOLE].shrink()
         return event
 
     @property

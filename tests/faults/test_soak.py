@@ -19,15 +19,16 @@ _GROWTH_MIB = 48.0
 _HEAP_AND_MORE_MIB = 900.0
 """Kafka's heap fills to its bound of 512 MiB before it is collected; beside it stands what a JVM takes."""
 
-pytestmark = [form.only_long, pytest.mark.timeout(form.SOAK_S + 600)]
+pytestmark = [form.only_long, pytest.mark.timeout(form.SOAK_S + 1_200)]
 
 
 async def test_a_soak_loses_and_doubles_nothing_with_flat_memory(
     breakable: Breakable, tmp_path: Path
 ) -> None:
-    title = f"none: a soak of {form.SOAK_S:.0f} s"
+    rate = form.SOAK_REQUESTS_PER_SECOND
+    title = f"none: a soak of {form.SOAK_S:.0f} s at {rate:.0f} requests/s"
     sizes: dict[str, list[float]] = defaultdict(list)
-    async with scene(breakable.stack, title, tmp_path, requests_per_second=60) as under_load:
+    async with scene(breakable.stack, title, tmp_path, requests_per_second=rate) as under_load:
         ends = now() + form.SOAK_S
         while now() < ends:
             for name, size in resident(under_load.stack).items():
