@@ -34,9 +34,9 @@ lint: setup
 unit: setup
 	$(BIN)/pytest -q tests/unit tests/contract
 
-# Three files of tests at a time: most of the time they wait for engines. TEST_ARGS come last and win.
+# Three files of tests at a time, the long ones first: most of the time they wait for engines. TEST_ARGS come last and win.
 test: lint
-	$(BIN)/pytest -n 3 --dist loadfile $(TEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 # The long form, about an hour: each row of the table is one fault. Two stacks are broken at a time; the soak has the
 # machine for itself. FLIGHTLINE_SEED repeats a run, FLIGHTLINE_FAULTS_ROUNDS and _SOAK_S shorten it.
