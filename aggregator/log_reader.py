@@ -12,6 +12,7 @@ from aggregator.domain.batch import LogRecord, hash_of
 from aggregator.errors import LogGapError, LogUnavailable
 from schemas.events import SCHEMA_HEADER
 from schemas.topics import TRACKING_EVENTS
+from sql.consumers import end_consumer
 
 _FETCH_MS = 1_000
 _MAX_RECORDS = 500
@@ -40,8 +41,8 @@ class LogReader:
     async def stop(self) -> None:
         """Closes the consumer, if one was opened."""
         if self._consumer is not None:
-            await self._consumer.stop()
-            self._consumer = None
+            consumer, self._consumer = self._consumer, None
+            await end_consumer(consumer)
 
     async def offset_at(self, partition: int, epoch_ms: int) -> int:
         """The first offset at or after `epoch_ms` in the log's time; the end if there is none."""
@@ -148,7 +149,7 @@ class LogReader:
             try:
                 await consumer.start()
             except BaseException:
-                await consumer.stop()
+                await end_consumer(consumer)
                 raise
             self._consumer = consumer
         return self._consumer

@@ -1,5 +1,6 @@
 """`python -m ingest`: one door, one process; several of them share a port."""
 
+import errno
 import logging
 import os
 import sys
@@ -14,6 +15,8 @@ import uvloop
 from ingest.app import run
 from ingest.errors import SettingError
 from ingest.settings import load
+
+_DISK_FAULTS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO}
 
 
 class _LossyOutput:
@@ -48,12 +51,17 @@ def _configure_logging() -> None:
 
 
 def _require_folder(state: Path) -> None:
-    """Raises SettingError where no snapshot could be kept: the door would start without one, unnoticed."""
+    """Raises SettingError where no snapshot could be kept: the door would start without one, unnoticed.
+
+    A disk that is full or has failed is another matter: the door serves without it while Kafka answers.
+    """
     try:
         state.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=state):
             pass
     except OSError as error:
+        if error.errno in _DISK_FAULTS:
+            return  # the spool tells of it, again and again
         raise SettingError(f"FLIGHTLINE_STATE must be a folder to write to: {error}.") from None
 
 

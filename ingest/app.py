@@ -42,6 +42,8 @@ _HEAD_BYTES = 64 * 1024
 """Of a request's head: 1,000 campaigns of `/v1/serve` take 40 KB."""
 _OTHER_FILES = 256
 """Of Kafka's connections, the spools, the program itself."""
+_CANCELLATIONS = 3
+_CANCEL_SECONDS = 1.0
 _LAST_BYTES_SECONDS = 0.1
 """An answer that was handed to the server is written by a thread of its own."""
 
@@ -94,16 +96,16 @@ async def run(settings: Settings) -> None:
         admission=Admission(settings.max_pending_mb * _MEGABYTE),
     )
     server = _server(routes, settings)
-    parts = (
-        feed.run(),
-        kafka.run(),
-        spool.run(),
-        Drain(spool, kafka).run(),
-        adopt_orphans(settings.state, kafka),
-        snapshot.keep(feed),
-        body_reader.run(),
-    )
-    background = [asyncio.get_running_loop().create_task(part) for part in parts]
+    parts = {
+        "feed": feed.run(),
+        "kafka": kafka.run(),
+        "spool": spool.run(),
+        "drain": Drain(spool, kafka).run(),
+        "orphans": adopt_orphans(settings.state, kafka),
+        "snapshot": snapshot.keep(feed),
+        "bodies": body_reader.run(),
+    }
+    background = [asyncio.get_running_loop().create_task(part, name=name) for name, part in parts.items()]
     failures: list[BaseException] = []
     for task in background:
         task.add_done_callback(partial(_end_of_part, server=server, failures=failures))
@@ -122,9 +124,14 @@ async def run(settings: Settings) -> None:
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Ends them. A library may swallow a cancellation, so it is repeated; then the door goes without them."""
+    for _ in range(_CANCELLATIONS):
+        for task in tasks:
+            task.cancel()
+        _, left = await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
+        if not left:
+            return
+    log.warning("door.parts_left", parts=len(left))
 
 
 def _spool(settings: Settings) -> Spool:
@@ -137,10 +144,13 @@ def _spool(settings: Settings) -> Spool:
 
 def _end_of_part(task: asyncio.Task[None], *, server: Server, failures: list[BaseException]) -> None:
     """A part ends only with the door. One that fails is a bug: better a door that is started again."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("door.part_failed", error=repr(error))
-        failures.append(error)
-        server.stop()  # type: ignore[no-untyped-call]  # granian leaves it untyped
+    if task.cancelling():
+        return  # by the door
+    error = None if task.cancelled() else task.exception()
+    error = error or RuntimeError(f"{task.get_name()} has ended, and nobody told it to")
+    log.error("door.part_failed", part=task.get_name(), error=repr(error))
+    failures.append(error)
+    server.stop()  # type: ignore[no-untyped-call]  # granian leaves it untyped
 
 
 def _require_free(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from schemas import access_keys, budget_gates, campaign_state
 from schemas.access_keys import AccessKey
 from schemas.budget_gates import BudgetGate
 from schemas.campaign_state import CampaignState
+from sql.consumers import end_consumer
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +106,7 @@ class CampaignFeed:
             await self._read_whole(consumer, check)
             await self._follow(consumer, check)
         finally:
-            await consumer.stop()
+            await end_consumer(consumer)
 
     def _assigned(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         partitions = sorted(consumer.assignment())

@@ -78,7 +78,7 @@ async def adopt_orphans(state: Path, kafka: KafkaSink) -> None:
     """Drains what doors that are gone have left on this machine, one after the other, until cancelled."""
     while True:
         await asyncio.sleep(_LOOK_FOR_ORPHANS_SECONDS)
-        if kafka.state is not State.CLOSED:
+        if kafka.state is State.OPEN:
             continue
         try:
             slot = await asyncio.to_thread(spool_slots.orphan, state)

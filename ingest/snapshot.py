@@ -42,7 +42,7 @@ class SnapshotFile:
             snapshot = msgspec.msgpack.decode(self._path.read_bytes(), type=_Snapshot)
         except FileNotFoundError:
             return False
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.warning("snapshot.unusable", error=str(error))
             return False
         if snapshot.format != _FORMAT:

@@ -7,6 +7,7 @@ so that the loop waits for no disk.
 import asyncio
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -26,6 +27,9 @@ _Result = TypeVar("_Result")
 _MAX_COMMIT_BYTES = 4 * 1024 * 1024
 _RECHECK_SECONDS = 1.0
 _FULL = "the spool is full"
+_SLOW = "the spool's disk does not answer"
+_Entry = tuple[int, bytes, asyncio.Future[None]]
+"""Events, their lines, and who waits for them."""
 
 
 class Spool:
@@ -39,11 +43,13 @@ class Spool:
         self._max_bytes = max_bytes
         self._commit_seconds = commit_seconds
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
-        self._queued: list[tuple[int, bytes, asyncio.Future[None]]] = []
+        self._queued: list[_Entry] = []
         self._queued_bytes = 0
         self._wake = asyncio.Event()
         self._filled = asyncio.Event()
         self._fault = ""
+        self._began: deque[float] = deque()
+        """When each call that is under way was given to the thread, which takes them in order."""
         self._unreadable = False
         self._held = Totals()
 
@@ -60,7 +66,7 @@ class Spool:
     @property
     def refusal(self) -> str:
         """Why it takes no records at the moment; empty when it does."""
-        return self._fault or (_FULL if self._is_full(0) else "")
+        return self._fault or (_SLOW if self._hangs else _FULL if self._is_full(0) else "")
 
     @property
     def drains(self) -> bool:
@@ -79,17 +85,21 @@ class Spool:
         """Returns when the record of so many events is on the disk. Raises SpoolRefused."""
         if self._fault:
             raise self._refused("unwritable", self._fault)
+        if self._hangs:
+            raise self._refused("slow", _SLOW)
         if self._is_full(len(lines)):
             raise self._refused("full", _FULL)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queued.append((events, lines, future))
+        entry = (events, lines, future)
+        self._queued.append(entry)
         self._queued_bytes += len(lines)
         self._wake.set()
         try:
             async with asyncio.timeout(self._commit_seconds):
                 await future
         except TimeoutError:
-            raise self._refused("slow", "the spool's disk does not answer") from None
+            self._withdraw(entry)
+            raise self._refused("slow", _SLOW) from None
         metrics.SPOOLED_EVENTS.inc(events)
 
     async def oldest(self, max_bytes: int) -> list[Record]:
@@ -125,6 +135,18 @@ class Spool:
         await self._write(closing)
         self._thread.shutdown(wait=False)
 
+    @property
+    def _hangs(self) -> bool:
+        return bool(self._began) and time.monotonic() - self._began[0] > self._commit_seconds
+
+    def _withdraw(self, refused: _Entry) -> None:
+        """Nobody waits for it any more, so it takes no room, unless it is on its way to the disk."""
+        for index, entry in enumerate(self._queued):  # who waits longest stands first
+            if entry is refused:
+                del self._queued[index]
+                self._queued_bytes -= len(entry[1])
+                return
+
     def _is_full(self, more: int) -> bool:
         return self._held.used_bytes + self._queued_bytes + more > self._max_bytes
 
@@ -132,7 +154,7 @@ class Spool:
         metrics.SPOOL_REFUSED.labels(reason).inc()
         return SpoolRefused(sentence)
 
-    def _next_commit(self) -> list[tuple[int, bytes, asyncio.Future[None]]]:
+    def _next_commit(self) -> list[_Entry]:
         size = count = 0
         for _, lines, _ in self._queued:
             if count and size + len(lines) > _MAX_COMMIT_BYTES:
@@ -142,7 +164,7 @@ class Spool:
         batch, self._queued = self._queued[:count], self._queued[count:]
         return batch
 
-    async def _commit(self, batch: list[tuple[int, bytes, asyncio.Future[None]]]) -> None:
+    async def _commit(self, batch: list[_Entry]) -> None:
         records = [(events, lines) for events, lines, _ in batch]
         started = time.perf_counter()
         await self._write(lambda: self._store.write(records))
@@ -171,9 +193,11 @@ class Spool:
         self._fault = fault
 
     async def _in_thread(self, act: Callable[[], _Result]) -> _Result:
+        self._began.append(time.monotonic())
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, act)
         finally:
+            self._began.popleft()
             self._held = self._store.totals
             if self._held.records > 0:
                 self._filled.set()

@@ -54,6 +54,8 @@ class SpoolFile:
         """Opens or makes the file; with `examine` it looks through all that it holds (about 1 GB/s)."""
         self._path = path
         self._queries = sqlite_queries("spool")
+        self.holds_damaged = False
+        """Whether records were put aside in it."""
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             _checked(lambda: self._prepare(examine=examine))
@@ -94,10 +96,6 @@ class SpoolFile:
         """When the first record above the id was written (epoch ms); 0 when there is none."""
         return _checked(lambda: int(self._queries.oldest_time(self._connection, after=after) or 0))
 
-    def holds_damaged(self) -> bool:
-        """Whether records were put aside in it."""
-        return _checked(lambda: bool(self._queries.damaged_records(self._connection)))
-
     def try_disk(self) -> None:
         """Commits something that means nothing."""
         number = time.time_ns() // 1_000_000_000 & 0x7FFFFFFF
@@ -117,6 +115,7 @@ class SpoolFile:
         self._queries.create_damaged(connection)
         if examine and (fault := self._queries.quick_check(connection)) != "ok":
             raise SpoolCorrupt(str(fault))
+        self.holds_damaged = bool(self._queries.damaged_records(connection))
         # So that the name of a new file outlives a power cut as well.
         _sync_folder(self._path.parent)
 
@@ -143,6 +142,7 @@ class SpoolFile:
             self._queries.delete_one(self._connection, id=record_id)
 
         self._in_transaction(move)
+        self.holds_damaged = True
 
     def _in_transaction(self, write: Callable[[], object]) -> None:
         def transaction() -> None:

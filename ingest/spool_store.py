@@ -31,6 +31,10 @@ class SpoolStore:
         self._slot: Slot | None = None
         self._file: SpoolFile | None = None
         self._examined = False
+        self._holds_damaged = False
+        self._generation = 0
+        """Of the file: another one counts its ids anew."""
+        self._read_generation = 0
         self._sent_to = 0
         """Kafka has all up to this id. The file may not know it yet: a full disk refuses deletions, too."""
         self.totals = Totals()
@@ -50,14 +54,17 @@ class SpoolStore:
     def oldest(self, max_bytes: int) -> list[Record]:
         """The oldest records that Kafka does not have."""
         records = self._with_file(lambda file: file.oldest(self._sent_to, max_bytes))
+        self._read_generation = self._generation
         if not records and self.totals.records:
             self.totals = self._opened().totals(self._sent_to)
         return records
 
     def forget(self, sent: Sequence[Record]) -> None:
         """Kafka has these, which `oldest` gave last. Without a deletion they are not sent again all the same,
-        unless the door is killed.
+        unless the door is killed. Those of a file that was put aside meanwhile are forgotten already.
         """
+        if self._read_generation != self._generation:
+            return
         held = self.totals
         self._sent_to = sent[-1].id
         events = held.events - sum(record.events for record in sent)
@@ -103,6 +110,7 @@ class SpoolStore:
         if self._file is None:
             self._file = SpoolFile(self._slot.path, examine=not self._examined)
             self._examined = True
+            self._holds_damaged = self._file.holds_damaged
             self.totals = self._file.totals(self._sent_to)
         return self._file
 
@@ -117,24 +125,28 @@ class SpoolStore:
         if self._slot is None:
             raise error
         aside = self._slot.put_aside()
-        self._sent_to = 0
-        self.totals = Totals()
+        self._forget_file()
         metrics.SPOOL_CORRUPT.inc()
         log.error("spool.corrupt", error=str(error), kept_as=str(aside))
 
     def _begin_anew(self) -> None:
         if self._slot is None:
             return
-        keep = self._file is not None and self._file.holds_damaged()
         self._close_file()
-        if keep:
+        if self._holds_damaged:
             log.error("spool.damaged_records_kept", kept_as=str(self._slot.put_aside()))
         else:
             self._slot.remove()
+        self._forget_file()
+
+    def _forget_file(self) -> None:
+        self._generation += 1
+        self._holds_damaged = False
         self._sent_to = 0
         self.totals = Totals()
 
     def _close_file(self) -> None:
         if self._file is not None:
+            self._holds_damaged = self._file.holds_damaged
             self._file.close()
             self._file = None

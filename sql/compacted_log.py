@@ -8,6 +8,8 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from sql.consumers import end_consumer
+
 _FETCH_WAIT_MS = 100
 _KAFKA_SECONDS = 10.0
 _CHECK_SECONDS = 5.0
@@ -102,8 +104,4 @@ class CompactedLog:
         return partitions
 
     async def _stop(self) -> None:
-        try:
-            async with asyncio.timeout(1):
-                await self._consumer.stop()
-        except TimeoutError:
-            pass  # it is frozen: nothing of it is needed any more
+        await end_consumer(self._consumer)

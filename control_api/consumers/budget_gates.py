@@ -4,7 +4,6 @@ The doors close from the topic directly; this consumer may be hours behind witho
 """
 
 import asyncio
-import contextlib
 
 import msgspec
 import structlog
@@ -18,6 +17,7 @@ from control_api.handlers.ports import Clock, Store
 from schemas import budget_gates
 from schemas.budget_gates import BudgetGate
 from schemas.ids import canonical_uuid
+from sql.consumers import end_consumer
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +71,7 @@ class BudgetGateConsumer:
                 if batches:
                     await consumer.commit()
         finally:
-            with contextlib.suppress(Exception):
-                await consumer.stop()
+            await end_consumer(consumer)
 
     async def _apply(self, record: ConsumerRecord[bytes, bytes]) -> None:
         if record.value is None:  # a tombstone: the campaign is long gone

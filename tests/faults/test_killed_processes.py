@@ -9,6 +9,7 @@ import pytest
 from tests.faults import form
 from tests.faults.conftest import Breakable
 from tests.faults.inflict import KINDS, everything, kill
+from tests.faults.mix import make_campaigns
 from tests.faults.scene import now, scene
 
 pytestmark = pytest.mark.timeout(form.TIMEOUT_S)
@@ -46,6 +47,21 @@ async def test_processes_that_are_told_to_end_under_load_lose_and_double_nothing
             seconds = await under_load.recovered(since)
             felt_by = under_load.gauges.complaints(since, now())
             print(f"{kind} told to end: felt {seconds:.1f} s {felt_by}")  # noqa: T201
+
+
+@form.only_long
+async def test_kafka_killed_whenever_it_comes_back_for_a_while_loses_and_doubles_nothing(
+    breakable: Breakable, tmp_path: Path
+) -> None:
+    """Its port refuses, for longer than aiokafka's consumers wait: they have to be begun anew."""
+    title = f"kafka gone for {form.OUTAGE_S:.0f} s"
+    async with scene(breakable.stack, title, tmp_path) as under_load:
+        ends = now() + form.OUTAGE_S
+        while now() < ends:
+            kill(under_load.stack.ready.processes["kafka"])
+            await asyncio.sleep(0.2)
+        await under_load.recovered(now())
+        await make_campaigns(under_load.stack)  # the doors hear of new ones
 
 
 async def test_kill_9_of_everything_at_once_loses_and_doubles_nothing_and_up_goes_on(
