@@ -10,10 +10,12 @@ from tests.faults import form
 from tests.faults.conftest import Breakable
 from tests.faults.scene import Scene, now, scene
 from tests.processes import frozen
+from tests.running import until
 
 _SESSION_S = 6.0
 """FLIGHTLINE_SESSION_TIMEOUT_SECONDS: an aggregator that is silent for longer loses its partitions."""
 _TAKEN_OVER_WITHIN_S = 60
+_STARTED_WITHIN_S = 30
 _OWNERS = "SELECT partition, owner FROM ledger.partitions WHERE owner NOT LIKE '%:' || $1 || ':%'"
 pytestmark = pytest.mark.timeout(form.TIMEOUT_S)
 
@@ -44,6 +46,10 @@ async def test_a_zombie_aggregator_woken_beyond_its_session_bills_and_stores_not
         await under_load.recovered(now())
 
 
+def aggregators(under_load: Scene) -> list[int]:
+    return under_load.stack.ready.processes["aggregator"]
+
+
 async def until_taken_over(under_load: Scene, pid: int) -> None:
     """Waits until the ledger knows other owners for all partitions."""
     connection = await asyncpg.connect(under_load.stack.ready.postgres)
@@ -63,7 +69,11 @@ async def test_aggregators_that_fight_for_partitions_bill_and_store_nothing_twic
     turns = 10
     async with scene(breakable.stack, f"{2 * turns} rebalances under load", tmp_path) as under_load:
         for turn in range(turns):
-            with frozen([under_load.stack.ready.processes["aggregator"][turn % 2]]):
+            # One that finds itself replaced ends, and is started again.
+            await asyncio.to_thread(
+                until, lambda: len(aggregators(under_load)) == 2, _STARTED_WITHIN_S, "two"
+            )
+            with frozen([aggregators(under_load)[turn % 2]]):
                 await asyncio.sleep(_SESSION_S * under_load.dice.uniform(1.0, 1.6))
             await under_load.pause(0, 2)
         await under_load.recovered(now())
