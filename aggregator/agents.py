@@ -59,7 +59,8 @@ class LedgerConsumer(SoughtConsumer):
         present = list(client._conns.values())  # noqa: SLF001  a copy in one step: it lives in another thread
         connections = set(present)
         is_new = bool(self._connections) and not connections <= self._connections
-        self._connections = connections
+        if connections:  # while there are none, the next ones are new all the same
+            self._connections = connections
         return is_new
 
     async def seek_streams(self) -> Mapping[TP, int]:

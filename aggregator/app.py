@@ -24,7 +24,7 @@ from aggregator.log_reader import LogReader
 from aggregator.postgres import connect_pool
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
-from sql.outbox import RELAY_SESSION, OutboxRelay
+from sql.outbox import RELAY_COMMAND_SECONDS, RELAY_SESSION, OutboxRelay
 from sql.publisher import Publisher
 
 log = structlog.get_logger(__name__)
@@ -114,7 +114,10 @@ class Aggregator:
 
     async def _connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(
-            self._settings.postgres, timeout=_CONNECT_SECONDS, server_settings=RELAY_SESSION
+            self._settings.postgres,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=RELAY_COMMAND_SECONDS,
+            server_settings=RELAY_SESSION,
         )
 
 

@@ -37,7 +37,7 @@ class BlockRows:
     ) -> tuple[list[EventRow], list[BatchRecord]]:
         """The rows of these batches, and the batches whose records are gone. `held`: from and to where the
         log can hold them, when that is known before."""
-        missing = [pending.record for pending in taken if pending.batch is None]
+        missing = [p.record for p in taken if p.batch is None and p.record.event_rows]
         first_offset, next_offset = held or (0, missing[-1].next_offset if missing else 0)
         there = [r for r in missing if first_offset <= r.first_offset and r.next_offset <= next_offset]
         again = await self._read(there) if there else {}
@@ -45,6 +45,8 @@ class BlockRows:
         lost: list[BatchRecord] = []
         for pending in taken:
             batch = pending.batch or again.get(pending.record.first_offset)
+            if not pending.record.event_rows:
+                continue
             if batch is None:
                 lost.append(pending.record)
             else:

@@ -10,6 +10,9 @@ from aggregator.domain.losses import Loss
 from aggregator.postgres import Claim, fetch, require_owner
 from sql.load import postgres_queries
 
+_PAGE = 20_000
+"""Batches that are summed up at a time: well within the ledger's timeouts."""
+
 
 class Landmark(msgspec.Struct, frozen=True):
     """The end of a batch, and the hash of its last record."""
@@ -77,6 +80,8 @@ class IncarnationLedger:
         FencedError when the partition is not as claimed, or when something of it stands in no block yet.
         """
         former = {"partition": claim.partition, "incarnation": claim.incarnation}
+        # Before the transaction, because it may take long; nobody else bills the partition meanwhile.
+        lost = await self._billed_from(former, lost_from)
         async with self._pool.acquire() as connection, connection.transaction():
             row = await self._sql.advance_incarnation(
                 connection,
@@ -87,7 +92,6 @@ class IncarnationLedger:
                 last_record_hash=beginning.last_record_hash,
             )
             require_owner("UPDATE 1" if row else "UPDATE 0", claim.partition, claim.epoch)
-            lost = dict(await self._sql.billed_from(connection, **former, first_offset=lost_from))
             await self._sql.add_incarnation(
                 connection,
                 partition=claim.partition,
@@ -101,3 +105,13 @@ class IncarnationLedger:
                 lost_billed=lost["billed"],
             )
         return Claim(**dict(row)), Loss(lost_from, claim.next_offset, **lost)
+
+    async def _billed_from(self, former: dict[str, int], first_offset: int) -> dict[str, int]:
+        billed = {"event_rows": 0, "billed": 0}
+        at: int | None = first_offset
+        while at is not None:
+            async with self._pool.acquire() as connection:
+                page = await self._sql.billed_from(connection, **former, first_offset=at, most=_PAGE)
+            billed = {name: sum_ + page[name] for name, sum_ in billed.items()}
+            at = page["next_offset"]
+        return billed

@@ -16,6 +16,8 @@ from sql.consumers import end_consumer
 
 _FETCH_MS = 1_000
 _MAX_RECORDS = 500
+_CERTAIN_LOOKS = 3
+"""A second apart: for a moment after its start a broker may not know its own end."""
 
 
 def log_record(offset: int, at: int, headers: object, value: bytes | None) -> LogRecord:
@@ -107,7 +109,7 @@ class LogReader:
     async def read(
         self, partition: int, first_offset: int, next_offset: int
     ) -> AsyncGenerator[list[LogRecord], None]:
-        """The records of a range (`next_offset` exclusive) in order, some hundred at a time.
+        """The records of a range (`next_offset` exclusive) in order, some hundred at a time. Waits for Kafka.
 
         LogGapError when the log does not hold all of them.
         """
@@ -120,6 +122,7 @@ class LogReader:
                 consumer = await self._open()
             consumer.assign([topic_partition])
             consumer.seek(topic_partition, first_offset)
+            shorter = 0
             try:
                 while at < next_offset:
                     with _kafka_errors(partition):
@@ -131,6 +134,11 @@ class LogReader:
                         _require_next(partition, at, records)
                         at = records[-1].offset + 1
                         yield [log_record(r.offset, r.timestamp, r.headers, r.value) for r in records]
+                        continue
+                    # At its end a log that was cut gives no error, and nothing.
+                    shorter = shorter + 1 if await _ends_before(consumer, topic_partition, next_offset) else 0
+                    if shorter == _CERTAIN_LOOKS:
+                        raise LogGapError(f"partition {partition}: the log ends before {next_offset}")
             finally:
                 # Not `unsubscribe`: aiokafka's fetcher ends for good when it finds no subscription just after
                 # it was told of one, and every later read would wait for ever.
@@ -153,6 +161,14 @@ class LogReader:
                 raise
             self._consumer = consumer
         return self._consumer
+
+
+async def _ends_before(consumer: AIOKafkaConsumer, topic_partition: TopicPartition, offset: int) -> bool:
+    """Whether the log is known to be that short."""
+    try:
+        return bool((await consumer.end_offsets([topic_partition]))[topic_partition] < offset)
+    except KafkaError:
+        return False
 
 
 @contextmanager

@@ -79,7 +79,8 @@ class PartitionStore:
         if self._is_behind or len(self._pending) >= _MAX_PENDING:
             self._behind = (self._behind[0] if self._is_behind else record.first_offset, record.next_offset)
         else:
-            kept = batch if self._rows.take(record.event_rows) else None
+            # Duplicates take room as well; a batch of nothing else has no rows.
+            kept = batch if record.event_rows and self._rows.take(len(batch.events)) else None
             self._pending.append(PendingBatch(record, kept))
         self._idle.clear()
         self._wake.set()
@@ -207,7 +208,7 @@ class PartitionStore:
     def _give_back(self, batches: Iterable[PendingBatch]) -> None:
         for pending in batches:
             if pending.batch is not None:
-                self._rows.give_back(pending.record.event_rows)
+                self._rows.give_back(len(pending.batch.events))
 
     def _take(self) -> list[PendingBatch]:
         taken: list[PendingBatch] = []
@@ -259,21 +260,26 @@ class PartitionStore:
                     await self._events.insert(block, rows)
                     await self._blocks.mark_stored(block, self._claim.epoch)
                     break
-                if (await self._events.verify(block)).exact:
+                verdict = await self._events.verify(block)
+                if verdict.exact:
                     await self._blocks.mark_stored(block, self._claim.epoch)
                     break
                 block = msgspec.structs.replace(block, epoch=self._claim.epoch, attempt=block.attempt + 1)
-                await self._insert_again(block, rows)
+                await self._insert_again(block, rows, repair=bool(verdict.found))
             except (*_TRANSIENT, StoreError) as error:
                 metrics.store_retries.inc()
                 self._waiting("insert", number, error)
         metrics.blocks_stored.inc()
         metrics.store_seconds.observe(time.perf_counter() - started)
 
-    async def _insert_again(self, block: Block, rows: Sequence[EventRow]) -> None:
-        """Replaces what lower attempts left; the next look at ClickHouse says whether it is exact now."""
+    async def _insert_again(self, block: Block, rows: Sequence[EventRow], *, repair: bool) -> None:
+        """Replaces what lower attempts left; the next look at ClickHouse says whether it is exact now.
+
+        Where they left nothing, nothing is deleted: that looks through all of a month.
+        """
         await self._blocks.new_attempt(block)
-        await self._events.repair(block, rows)
+        if repair:
+            await self._events.repair(block, rows)
         await self._events.insert(block, rows)
         metrics.blocks_repaired.inc()
 

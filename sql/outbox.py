@@ -32,6 +32,9 @@ RELAY_SESSION = {
 """Server settings of a relay: Postgres ends the session of one that is frozen or cut off, and
 so frees its lock for another one. A relay that lives asks more often."""
 
+RELAY_COMMAND_SECONDS = 10.0
+"""For the client's side of the same: a connection that was dropped without a word answers nothing."""
+
 
 class Publish(Protocol):
     """Sends one record; returns when all in-sync replicas have it, raises when that is not known.

@@ -25,7 +25,7 @@ from control_api.stores.rows import (
 from control_api.stores.unit import PostgresUnit, read_account
 from schemas.budget_gates import BudgetGate
 from sql.load import postgres_queries
-from sql.outbox import RELAY_SESSION
+from sql.outbox import RELAY_COMMAND_SECONDS, RELAY_SESSION
 from sql.readback import READBACK_SESSION
 
 log = structlog.get_logger(__name__)
@@ -87,11 +87,19 @@ class Database:
 
     async def connect(self) -> asyncpg.Connection:
         """A connection outside the pool, for the outbox relay."""
-        return await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS, server_settings=RELAY_SESSION)
+        return await self._connect(RELAY_SESSION)
 
     async def connect_for_readback(self) -> asyncpg.Connection:
         """A connection outside the pool, for the read-back of compacted topics."""
-        return await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS, server_settings=READBACK_SESSION)
+        return await self._connect(READBACK_SESSION)
+
+    async def _connect(self, session: dict[str, str]) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            self._dsn,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=RELAY_COMMAND_SECONDS,
+            server_settings=session,
+        )
 
     async def in_transaction(self, work: Callable[[PostgresUnit], Awaitable[T]]) -> T:
         """Runs `work` in one transaction, again when Postgres rolled it back for the sake of another one.

@@ -99,7 +99,9 @@ class BudgetGates:
         return await _stands(_sql.budget_gates_of(connection, keys=_uuids(keys)))
 
     async def publish_again(self, connection: asyncpg.Connection, stands: Sequence[Stand]) -> None:
-        gates = [_gate(row) async for row in _sql.share_gates(connection, keys=[s.key for s in stands])]
+        keys = [stand.key for stand in stands]
+        await _sql.share_accounts(connection, keys=keys)
+        gates = [_gate(row) async for row in _sql.gates_of(connection, keys=keys)]
         await _sql.add_to_ledger_outbox(
             connection,
             topic=self.topic,

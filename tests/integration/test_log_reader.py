@@ -2,8 +2,10 @@
 
 import asyncio
 
+import pytest
 from aiokafka import AIOKafkaProducer
 
+from aggregator.errors import LogGapError
 from aggregator.log_reader import LogReader
 from schemas.topics import TRACKING_EVENTS
 
@@ -29,5 +31,20 @@ async def test_many_short_ranges_of_several_partitions_never_leave_the_reader_wa
                 parts = [part async for part in reader.read(partition, first, offsets[partition] + 10)]
                 values = [int(record.value) for part in parts for record in part]
                 assert values == list(range(skip, 10))
+    finally:
+        await reader.stop()
+
+
+async def test_a_range_beyond_the_end_of_the_log_is_a_gap_and_holds_nobody_up(kafka: str) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
+        sent = await producer.send_and_wait(TRACKING_EVENTS, b"the last", partition=0)
+    reader = LogReader(kafka)
+    try:
+        async with asyncio.timeout(60):
+            with pytest.raises(LogGapError, match="ends before"):
+                async for records in reader.read(0, sent.offset, sent.offset + 1_000_000):
+                    assert records[0].offset >= sent.offset
+            first, end = await reader.bounds(0)
+            assert first <= sent.offset < end
     finally:
         await reader.stop()

@@ -129,17 +129,31 @@ async def test_an_owner_frozen_before_an_insert_stores_nothing_when_it_wakes(
             assert not successor.failures
 
 
+async def test_an_insert_that_failed_and_left_nothing_is_made_again_without_a_deletion(
+    books: Books, tmp_path: Path
+) -> None:
+    """A deletion looks through all of a month: it would keep a partition from storing for long."""
+    campaign = await write_and_expect(books)
+    deletions = Frozen("ALTER TABLE events DELETE", cut_off_insert=True)
+    async with owner(*books.engines, tmp_path, through=deletions) as only:
+        await only.bill(PARTITION)
+        await until(books.is_settled, "all is verified")
+        assert not deletions.reached.is_set()
+        await assert_counted_once(books, campaign)
+        assert not only.failures
+
+
 async def test_an_owner_frozen_before_a_repair_deletes_nothing_when_it_wakes(
     books: Books, tmp_path: Path
 ) -> None:
     campaign = await write_and_expect(books)
     frozen = Frozen("ALTER TABLE events DELETE", cut_off_insert=True)
-    async with owner(*books.engines, tmp_path / "frozen", through=frozen) as first:
+    looks = {"compare_all_every_seconds": 0.1}
+    async with owner(*books.engines, tmp_path / "frozen", through=frozen, **looks) as first:
         await first.bill(PARTITION)
+        await until(books.is_settled, "it has inserted again, since nothing had come of the first insert")
+        await frozen.let_the_insert_arrive()  # which was under way all the time: all rows are there twice
         await asyncio.wait_for(frozen.reached.wait(), 60)
-        # Its first insert was under way all the time. The successor finds the block whole, in rows that the
-        # deletion may still take: it stores the block again as its own.
-        await frozen.let_the_insert_arrive()
         async with owner(*books.engines, tmp_path / "next") as successor:
             await successor.bill(PARTITION)
             await until(books.is_settled, "the successor has verified all")

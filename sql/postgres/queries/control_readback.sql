@@ -78,7 +78,11 @@ SELECT
 FROM ledger.accounts AS a
 WHERE a.campaign_id = ANY (:keys::uuid[]) AND a.gate_version > 0;
 
--- name: share_gates
+-- name: share_accounts!
+-- Before `gates_of`, in a statement of its own: what is read beside rows that were waited for would be older.
+SELECT FROM ledger.accounts WHERE campaign_id = ANY (:keys::uuid[]) ORDER BY campaign_id FOR SHARE;
+
+-- name: gates_of
 -- The gates of these campaigns as they were published last: all that is crossed in the newest budget version in
 -- which an event crossed anything (a crossing by a lowered budget has no event, and no gate of its own).
 SELECT
@@ -101,8 +105,7 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS n
 WHERE a.campaign_id = ANY (:keys::uuid[]) AND a.gate_version > 0
-ORDER BY a.campaign_id
-FOR SHARE OF a;
+ORDER BY a.campaign_id;
 
 -- name: add_to_control_outbox!
 INSERT INTO control.outbox (topic, key, value)

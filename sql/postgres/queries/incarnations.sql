@@ -25,10 +25,17 @@ ORDER BY first_offset
 LIMIT 1;
 
 -- name: billed_from^
--- What was billed of an incarnation at or above an offset.
-SELECT coalesce(sum(event_rows), 0)::bigint AS event_rows, coalesce(sum(billed), 0)::bigint AS billed
-FROM ledger.batches
-WHERE partition = :partition AND incarnation = :incarnation AND first_offset >= :first_offset;
+-- What was billed of an incarnation in the next batches at or above an offset, and where the last of them ends; null
+-- when there is none. A page at a time: it may be days of them, and every transaction is short.
+SELECT coalesce(sum(event_rows), 0)::bigint AS event_rows, coalesce(sum(billed), 0)::bigint AS billed,
+       max(next_offset) AS next_offset
+FROM (
+    SELECT event_rows, billed, next_offset
+    FROM ledger.batches
+    WHERE partition = :partition AND incarnation = :incarnation AND first_offset >= :first_offset
+    ORDER BY first_offset
+    LIMIT :most
+) AS page;
 
 -- name: advance_incarnation^
 -- By the partition's present owner, from what it has claimed, once all that was billed stands in blocks.

@@ -204,10 +204,14 @@ ORDER BY block
 LIMIT :most;
 
 -- name: duplicates_between
--- Positions that were not counted, for rebuilding the seen ids from the log.
+-- Positions that were not counted, for rebuilding the seen ids from the log. From the batch on that holds the
+-- offset: without that bound all that is kept of the partition would be looked through.
 SELECT unnest(duplicates) AS position
 FROM ledger.batches
-WHERE partition = :partition AND incarnation = :incarnation AND next_offset > :first_offset;
+WHERE partition = :partition AND incarnation = :incarnation AND next_offset > :first_offset
+  AND first_offset >= coalesce(
+      (SELECT max(b.first_offset) FROM ledger.batches b
+       WHERE b.partition = :partition AND b.incarnation = :incarnation AND b.first_offset <= :first_offset), 0);
 
 -- name: create_day!
 SELECT ledger.create_day(:day);
