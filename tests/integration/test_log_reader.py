@@ -42,9 +42,13 @@ async def test_a_range_beyond_the_end_of_the_log_is_a_gap_and_holds_nobody_up(ka
     try:
         async with asyncio.timeout(60):
             with pytest.raises(LogGapError, match="ends before"):
-                async for records in reader.read(0, sent.offset, sent.offset + 1_000_000):
-                    assert records[0].offset >= sent.offset
+                await read(reader, sent.offset, sent.offset + 1_000_000)
             first, end = await reader.bounds(0)
             assert first <= sent.offset < end
     finally:
         await reader.stop()
+
+
+async def read(reader: LogReader, first_offset: int, next_offset: int) -> int:
+    """How many records of partition 0 there are in the range."""
+    return sum([len(records) async for records in reader.read(0, first_offset, next_offset)])
