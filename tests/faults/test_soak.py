@@ -12,7 +12,6 @@ from tests.faults.conftest import Breakable
 from tests.faults.scene import now, scene
 from tests.running import RunningStack
 
-_MIB = 1024 * 1024
 _EVERY_S = 2.0
 _GROWTH = 1.2
 _GROWTH_MIB = 48.0
@@ -38,24 +37,33 @@ async def test_a_soak_loses_and_doubles_nothing_with_flat_memory(
 
 
 def resident(stack: RunningStack) -> dict[str, float]:
-    """MiB of each process, with all that it has started."""
+    """MiB of each process, with all that it has started; without mapped files, which the kernel can drop."""
     found = {}
     for kind, pids in stack.ready.processes.items():
         for index, pid in enumerate(pids):
             process = psutil.Process(pid)
             family = [process, *process.children(recursive=True)]
-            # Shared memory counts once in what is proportional, and as often as there are processes in RSS.
-            found[f"{kind} {index}"] = sum(member.memory_full_info().pss for member in family) / _MIB
+            found[f"{kind} {index}"] = sum(_own_kib(member.pid) for member in family) / 1024
     return found
+
+
+def _own_kib(pid: int) -> int:
+    """Proportional: what Postgres' processes share counts once, and not once for each."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # a session of Postgres that has just ended
+    sizes = {name: int(rest.split()[0]) for name, rest in (line.split(":", 1) for line in lines)}
+    return sizes["Pss_Anon"] + sizes["Pss_Shmem"]
 
 
 def print_and_judge(sizes: dict[str, list[float]]) -> None:
     grown = []
     for name, each in sizes.items():
         quarter = max(1, len(each) // 4)
-        early = sum(each[quarter : 2 * quarter]) / max(1, len(each[quarter : 2 * quarter]))
-        late = sum(each[-quarter:]) / quarter
-        print(f"{name}: {early:.0f} MiB in the second quarter, {late:.0f} in the last")  # noqa: T201
+        parts = [each[start : start + quarter] for start in range(0, 4 * quarter, quarter)]
+        _, early, later, late = (sum(part) / max(1, len(part)) for part in parts)
+        print(f"{name}: {early:.0f}, {later:.0f}, {late:.0f} MiB in the quarters after the first")  # noqa: T201
         bound = _HEAP_AND_MORE_MIB if name.startswith("kafka") else early * _GROWTH + _GROWTH_MIB
         if late > bound:
             grown.append(name)
