@@ -12,8 +12,9 @@ import structlog
 from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
+from aggregator.domain.batch import LogRecord
 from aggregator.ending import in_time
-from aggregator.lanes import Lanes
+from aggregator.log_reader import log_record
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
 from aggregator.sought_consumer import SoughtApp, SoughtConsumer, SoughtTransport
@@ -168,12 +169,26 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
     topic = app.topic(TRACKING_EVENTS, key_serializer="raw", value_serializer="raw")
 
     async def settle(stream: Any) -> None:
-        lanes = Lanes(app.settlement, app.consumer, app.crash)
         async for events in stream.noack_take(_TAKE, within=settings.bill_linger_seconds):
             consumer: Any = app.consumer
             if consumer.reconnected():
                 await app.settlement.compare_logs()
-            await lanes.take(events)
+            settled = await asyncio.gather(
+                *(app.settlement.settle(partition, records) for partition, records in by_partition(events))
+            )
+            for event in events:
+                if event.message.partition in settled:
+                    event.ack()
 
     app.agent(topic, name="settle")(settle)
     return app
+
+
+def by_partition(events: Iterable[Any]) -> Iterable[tuple[int, list[LogRecord]]]:
+    """Faust's events as the domain's records, by partition, in the order of the log."""
+    partitions: dict[int, list[LogRecord]] = {}
+    for event in events:
+        message = event.message
+        record = log_record(message.offset, round(message.timestamp * 1000), message.headers, message.value)
+        partitions.setdefault(message.partition, []).append(record)
+    return partitions.items()

@@ -37,19 +37,11 @@ class OldEvents:
         self._events = events
         self._log_reader = log_reader
 
-    async def counted(
-        self,
-        batch: Batch,
-        forgotten_before: int,
-        *,
-        on_wait: Callable[[], None],
-        is_leaving: Callable[[], bool],
-    ) -> set[int]:
+    async def counted(self, batch: Batch, forgotten_before: int, is_leaving: Callable[[], bool]) -> set[int]:
         """Indexes of the batch's events that were counted before; nearly always empty, without a question.
 
         `forgotten_before`: ids counted before it (log time, epoch ms) may be unknown. Waits for ClickHouse,
-        of which `on_wait` hears, and raises HandedOver when `is_leaving` says that others wait for the
-        partition.
+        and raises HandedOver when `is_leaving` says that others wait for the partition.
         """
         bound = forgotten_before + SKEW_MS
         old = [index for index, event in enumerate(batch.events) if event.received_at < bound]
@@ -58,17 +50,12 @@ class OldEvents:
         waiting = metrics.old_events_waiting.labels(str(batch.partition))
         waiting.set(len(old))
         try:
-            return await self._wait(batch, old, bound, on_wait, is_leaving)
+            return await self._wait(batch, old, bound, is_leaving)
         finally:
             waiting.set(0)
 
     async def _wait(
-        self,
-        batch: Batch,
-        old: Sequence[int],
-        bound: int,
-        on_wait: Callable[[], None],
-        is_leaving: Callable[[], bool],
+        self, batch: Batch, old: Sequence[int], bound: int, is_leaving: Callable[[], bool]
     ) -> set[int]:
         async for number in tries():
             if is_leaving():
@@ -79,7 +66,6 @@ class OldEvents:
                 reason = "ClickHouse lacks what was billed before the window of the seen ids"
             except (StoreError, StoreUnavailable, LogUnavailable, *RETRYABLE) as error:
                 reason = f"{type(error).__name__}: {error}"
-            on_wait()
             log.warning(
                 "old_events.billing_waits",
                 partition=batch.partition,

@@ -48,8 +48,6 @@ class PartitionSettler:
         self.next_offset = claim.next_offset
         self.seen = seen
         self.store = store
-        self.waits = False
-        """Whether it bills nothing until ClickHouse answers (`OldEvents`)."""
         self._ledger = ledger
         self._dead_letters = dead_letters
         self._log_reader = log_reader
@@ -118,7 +116,7 @@ class PartitionSettler:
             await self._publish_dead_letters(batch)
         keys = [key_of(event.organization_id, event.event_id) for event in batch.events]
         forgotten_before = self.seen.forgotten_before(batch.newest_at)
-        old = await self._counted_before(batch, forgotten_before)
+        old = await self._old_events.counted(batch, forgotten_before, lambda: self._is_leaving)
         duplicates = self.seen.mark(keys, batch.positions, batch.newest_at)
         if old:
             duplicates = sorted(old.union(duplicates))
@@ -131,17 +129,6 @@ class PartitionSettler:
         metrics.events_billed.labels(self._label).inc(record.event_rows)
         metrics.duplicates.labels(self._label).inc(len(duplicates))
         metrics.billed_offset.labels(self._label).set(self.next_offset)
-
-    async def _counted_before(self, batch: Batch, forgotten_before: int) -> set[int]:
-        def waits() -> None:
-            self.waits = True
-
-        try:
-            return await self._old_events.counted(
-                batch, forgotten_before, on_wait=waits, is_leaving=lambda: self._is_leaving
-            )
-        finally:
-            self.waits = False
 
     async def _bill(self, batch: Batch, duplicates: Sequence[int]) -> BatchRecord:
         """Tries until the batch is known to be billed. A lost connection leaves the outcome unknown, so each

@@ -122,11 +122,6 @@ class Settlement:
             return None
         return partition
 
-    def waits(self, partition: int) -> bool:
-        """Whether its billing waits for ClickHouse."""
-        settler = self._settlers.get(partition)
-        return settler is not None and settler.waits
-
     async def compare_logs(self) -> None:
         """Returns when the log of each partition is known to be the one that was billed; LogGapError when it
         is not. Called after Kafka was connected anew."""
