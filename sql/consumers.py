@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer
 log = structlog.get_logger(__name__)
 
 _END_SECONDS = 2.0
+_COORDINATOR_TASKS = ("_heartbeat_task", "_commit_refresh_task", "_coordination_task")
 
 
 async def end_consumer(consumer: "AIOKafkaConsumer[Any, Any]") -> None:
@@ -29,3 +30,14 @@ async def end_consumer(consumer: "AIOKafkaConsumer[Any, Any]") -> None:
             log.info("consumer.ended_hard", error=repr(error))
         else:
             return
+        _cancel_tasks(consumer)
+
+
+def _cancel_tasks(consumer: Any) -> None:
+    """What `stop` did not come to: it would fetch, and be a member of its group, for as long as we live."""
+    fetcher, coordinator = getattr(consumer, "_fetcher", None), getattr(consumer, "_coordinator", None)
+    tasks = [getattr(fetcher, "_fetch_task", None)]
+    tasks += [getattr(coordinator, name, None) for name in _COORDINATOR_TASKS]
+    for task in tasks:
+        if task is not None:
+            task.cancel()
