@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 _POLL_S = 0.05
 _FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 15.0
+_LONGEST_PAUSE_S = 5.0
 _STEADY_S = 5.0
 """A process that has run this long has started well: the next restart waits the first pause again."""
 
