@@ -1,4 +1,4 @@
-"""Ranges of the log read again, beside whoever reads it first."""
+"""Ranges of the log read again, beside whoever reads it first. In a log of its own: these are no events."""
 
 import asyncio
 
@@ -8,11 +8,13 @@ from aiokafka import AIOKafkaProducer
 from aggregator.errors import LogGapError
 from aggregator.log_reader import LogReader
 from schemas.topics import TRACKING_EVENTS
+from tests.integration.settling import Books
 
 PARTITIONS = (0, 1)
 
 
-async def test_many_short_ranges_of_several_partitions_never_leave_the_reader_waiting(kafka: str) -> None:
+async def test_many_short_ranges_of_several_partitions_never_leave_the_reader_waiting(books: Books) -> None:
+    kafka = books.engines[0]
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
     await producer.start()
     offsets = {}
@@ -35,7 +37,8 @@ async def test_many_short_ranges_of_several_partitions_never_leave_the_reader_wa
         await reader.stop()
 
 
-async def test_a_range_beyond_the_end_of_the_log_is_a_gap_and_holds_nobody_up(kafka: str) -> None:
+async def test_a_range_beyond_the_end_of_the_log_is_a_gap_and_holds_nobody_up(books: Books) -> None:
+    kafka = books.engines[0]
     async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
         sent = await producer.send_and_wait(TRACKING_EVENTS, b"the last", partition=0)
     reader = LogReader(kafka)
