@@ -37,16 +37,15 @@ class BlockRows:
     ) -> tuple[list[EventRow], list[BatchRecord]]:
         """The rows of these batches, and the batches whose records are gone. `held`: from and to where the
         log can hold them, when that is known before."""
-        missing = [p.record for p in taken if p.batch is None and p.record.event_rows]
+        with_rows = [pending for pending in taken if pending.record.event_rows]
+        missing = [pending.record for pending in with_rows if pending.batch is None]
         first_offset, next_offset = held or (0, missing[-1].next_offset if missing else 0)
         there = [r for r in missing if first_offset <= r.first_offset and r.next_offset <= next_offset]
         again = await self._read(there) if there else {}
         rows: list[EventRow] = []
         lost: list[BatchRecord] = []
-        for pending in taken:
+        for pending in with_rows:
             batch = pending.batch or again.get(pending.record.first_offset)
-            if not pending.record.event_rows:
-                continue
             if batch is None:
                 lost.append(pending.record)
             else:

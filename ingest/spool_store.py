@@ -110,7 +110,6 @@ class SpoolStore:
         if self._file is None:
             self._file = SpoolFile(self._slot.path, examine=not self._examined)
             self._examined = True
-            self._holds_damaged = self._file.holds_damaged
             self.totals = self._file.totals(self._sent_to)
         return self._file
 

@@ -52,14 +52,14 @@ class CompactedLog:
             async with asyncio.timeout(_KAFKA_SECONDS):
                 await self._consumer.start()
         except BaseException:
-            await self._stop()
+            await end_consumer(self._consumer)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stop()
+        await end_consumer(self._consumer)
 
     async def read_to_end(self) -> None:
         """Returns when everything that stood in the topics at the call has been taken."""
@@ -102,6 +102,3 @@ class CompactedLog:
         if missing := set(self._topics) - {partition.topic for partition in partitions}:
             raise TopicReplaced(f"missing topics: {', '.join(sorted(missing))}")
         return partitions
-
-    async def _stop(self) -> None:
-        await end_consumer(self._consumer)
