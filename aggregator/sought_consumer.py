@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+import aiokafka
 import faust
 import structlog
 from faust.transport.drivers import aiokafka as driver
@@ -14,6 +16,41 @@ log = structlog.get_logger(__name__)
 
 _SOUGHT_WITHIN_SECONDS = 120.0
 """From an assignment on. Faust restores its tables first, and waits for 90 s for a seek itself."""
+
+
+class SoughtThread(driver.AIOKafkaConsumerThread):
+    """Kafka's client in its thread, which takes no record from where it was sought to that nobody will get.
+
+    Faust lends it the set of active partitions, which changes while a fetch waits: while all are held back it
+    is empty, and an empty set means all partitions to the client. And a fetch goes on in this thread when a
+    rebalance has cancelled its caller. What such a one takes is put back; otherwise it would come again only
+    after the next rebalance.
+    """
+
+    consumer: "SoughtConsumer"
+
+    async def _fetch_records(
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109  Faust's own signature
+        max_records: int | None = None,
+    ) -> Mapping[TP, list[Any]]:
+        assignment = self.consumer.assignments
+        asked = set(active_partitions)
+        if not asked:
+            return {}
+        fetched = dict(await super()._fetch_records(consumer, asked, timeout, max_records))
+        # Nothing is awaited between the taking and this, so no seek lies between them.
+        if self.consumer.assignments == assignment:
+            unwanted = fetched.keys() - active_partitions
+        else:
+            unwanted = set(fetched)
+        for tp in unwanted:
+            first = fetched.pop(tp)[0]
+            if tp in consumer.assignment():
+                consumer.seek(tp, first.offset)
+        return fetched
 
 
 class SoughtConsumer(driver.Consumer):
@@ -29,6 +66,8 @@ class SoughtConsumer(driver.Consumer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.assignments = 0
+        """Counts changes of the assignment, to know what was begun before one."""
         self._sought: set[TP] = set()
         self._held: set[TP] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -85,7 +124,11 @@ class SoughtConsumer(driver.Consumer):
         self._watching = asyncio.ensure_future(self._require_sought())
         await super().on_partitions_assigned(assigned, generation_id)
 
+    def _new_consumer_thread(self) -> SoughtThread:
+        return SoughtThread(self, loop=self.loop, beacon=self.beacon)
+
     def _forget(self) -> None:
+        self.assignments += 1
         self._sought.clear()
         self._held.clear()
         if self._watching is not None:

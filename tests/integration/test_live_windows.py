@@ -51,6 +51,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     now: int
     datadir: str
     hangs: bool = False
+    lingers: bool = False
 
 
 def never_sought() -> None:
@@ -63,10 +64,24 @@ def never_sought() -> None:
     SoughtConsumer.seek_to_committed = hang  # type: ignore[method-assign]
 
 
+def sought_slowly() -> None:
+    """Partitions are let go of long after they were sought: a second and more, as long as a fetch waits."""
+    seek = SoughtConsumer.seek_streams
+
+    async def linger(consumer: SoughtConsumer) -> Mapping[TP, int]:
+        offsets = await seek(consumer)
+        await asyncio.sleep(1.5)
+        return offsets
+
+    SoughtConsumer.seek_streams = linger  # type: ignore[method-assign]
+
+
 def worker(settings: WorkerSettings) -> None:
     """A Faust app with the live windows and nothing else; its clock stands still."""
     if settings.hangs:
         never_sought()
+    if settings.lingers:
+        sought_slowly()
     app = SoughtApp(
         settings.group,
         broker=f"kafka://{settings.kafka}",
@@ -82,6 +97,7 @@ def worker(settings: WorkerSettings) -> None:
         broker_rebalance_timeout=10,
         broker_commit_interval=0.5,
         agent_supervisor="mode.CrashingSupervisor",
+        web_enabled=False,
     )
     live = LiveWindowSettings(
         rules=AlertRules(window_minutes=15, minimum_impressions=100), take_seconds=0.2, refresh_seconds=0.2
@@ -292,6 +308,22 @@ async def test_a_fall_is_told_once_also_when_all_is_read_again(
     assert alert.data["current"] == pytest.approx((7 * 20 + 8) / 30, abs=1e-4)
 
 
+async def test_what_comes_while_a_partition_is_held_back_is_counted_when_it_is_let_go_of(
+    feed: Feed, settings_of: Callable[[int], WorkerSettings]
+) -> None:
+    now = hours_ago(6)
+    earlier, later = new_id(), new_id()
+    settings = settings_of(now)
+    await feed.send(now, Activity(earlier, "o", 1))
+    await feed.flush()
+    with running_worker(settings) as first:
+        until(lambda: first.gauges(earlier, "1h"), _WITHIN_S, "the first record")
+    await feed.send(now, Activity(later, "o", 1))
+    await feed.flush()
+    with running_worker(msgspec.structs.replace(settings, lingers=True)) as second:
+        until(lambda: second.gauges(later, "1h"), _WITHIN_S, "the record that waited")
+
+
 @pytest.mark.usefixtures("feed")
 def test_a_worker_whose_partitions_are_never_sought_ends_to_be_started_again(
     settings_of: Callable[[int], WorkerSettings],
@@ -305,5 +337,4 @@ def test_a_worker_whose_partitions_are_never_sought_ends_to_be_started_again(
 if __name__ == "__main__":
     arguments = msgspec.json.decode(sys.argv.pop(1), type=WorkerSettings)
     sys.argv.append("worker")
-    sys.argv.append("--without-web")
     worker(arguments)
