@@ -2,9 +2,9 @@
 
 import math
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Protocol
 from urllib.parse import parse_qs
 
 from ingest.domain.incoming import MAX_TEXT
@@ -12,6 +12,7 @@ from ingest.domain.knowledge import Knowledge
 from ingest.domain.rate import TokenBucket
 from ingest.domain.validate import Sender
 from ingest.errors import Refusal, unavailable
+from ingest.http.message import Request
 from ingest.settings import Settings
 from schemas.access_keys import AccessKey, KeyKind, hash_key
 from schemas.door_problems import BAD_KEY, MISSING_SCOPE, ORIGIN_NOT_ALLOWED, TOO_MANY_REQUESTS
@@ -23,17 +24,10 @@ _COUNTRY_LETTERS = 2
 _NO_COUNTRY = "XX"
 
 
-class HeaderMap(Protocol):
-    """A request's headers by lower-case name; the first value of each."""
-
-    def get(self, key: str, default: str | None = None) -> str | None:
-        """The value, or the default."""
-
-
 _hash = lru_cache(maxsize=4_096)(hash_key)
 
 
-def key_in(headers: HeaderMap, query: str) -> str | None:
+def key_in(headers: Mapping[str, str], query: str) -> str | None:
     """The key as sent: X-Write-Key, or the parameter `key`."""
     key = headers.get("x-write-key")
     if key is None and "key=" in query:
@@ -95,22 +89,23 @@ class Access:
             bucket = self._buckets[key.key_hash] = TokenBucket(rate, burst, time.monotonic())
         return bucket
 
-    def sender(self, key: AccessKey, headers: HeaderMap, client: str) -> Sender:
-        """The sender as its events depend on it. `client` is its address, used here and kept nowhere."""
+    def sender(self, key: AccessKey, request: Request) -> Sender:
+        """The sender as its events depend on it. Its address is used here and kept nowhere."""
+        headers = request.headers
         private = headers.get("sec-gpc") == "1" or headers.get("dnt") == "1"
         if key.kind is KeyKind.SERVER:
             return Sender(key, private=private)
         user_agent = headers.get("user-agent") or ""
-        country = self._country(headers, client) if self._settings.trusted_proxies else ""
+        country = self._country(request) if self._settings.trusted_proxies else ""
         return Sender(key, user_agent[:MAX_TEXT], country, private)
 
-    def _country(self, headers: HeaderMap, client: str) -> str:
-        country = (headers.get(self._settings.country_header) or "").upper()
+    def _country(self, request: Request) -> str:
+        country = (request.headers.get(self._settings.country_header) or "").upper()
         well_formed = len(country) == _COUNTRY_LETTERS and country.isascii() and country.isalpha()
         if not well_formed or country == _NO_COUNTRY:
             return ""
         try:
-            address = ip_address(client.rpartition(":")[0].strip("[]"))
+            address = ip_address(request.client.rpartition(":")[0].strip("[]"))
         except ValueError:
             return ""
         return country if any(address in network for network in self._settings.trusted_proxies) else ""

@@ -1,8 +1,5 @@
 """Turning requests away before they cost anything, when the door carries as much as it can."""
 
-from types import TracebackType
-from typing import Self
-
 from ingest import metrics
 from ingest.domain.load import LEAST_BYTES, Load, Room
 from ingest.errors import Refusal
@@ -20,12 +17,12 @@ class Admission:
         metrics.LOAD_BYTES.set_function(lambda: self._load.total)
 
     def hold(self, organization_id: str) -> "Held":
-        """For `with`: room for one request, until it is answered. Raises Refusal with 429 or 503."""
+        """Room for one request, until it is released. Raises Refusal with 429 or 503."""
         return Held(self._load, organization_id)
 
 
 class Held:
-    """What one request holds; `take` is called with every piece of its body."""
+    """What one request holds; `take` is called with every piece of its body, `release` in the end."""
 
     __slots__ = ("_load", "_organization", "_paid", "_size")
 
@@ -34,15 +31,13 @@ class Held:
         self._organization = organization_id
         self._paid = 0
         self._size = 0
-
-    def __enter__(self) -> Self:
         self._pay(LEAST_BYTES)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._load.give_back(self._organization, self._paid)
+    def release(self) -> None:
+        """Gives all of it back, once."""
+        paid, self._paid = self._paid, 0
+        if paid:
+            self._load.give_back(self._organization, paid)
 
     def take(self, size: int) -> None:
         """The request is so many bytes larger. Raises Refusal with 429 or 503."""

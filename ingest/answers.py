@@ -6,7 +6,8 @@ from http import HTTPStatus
 import msgspec
 
 from ingest.domain.judge import Judgement, Result, Status
-from ingest.errors import Headers, Refusal
+from ingest.errors import Refusal
+from ingest.http.message import Answer, Headers
 
 JSON = ("content-type", "application/json")
 _PROBLEM = ("content-type", "application/problem+json")
@@ -15,14 +16,6 @@ _NO_STORE = ("cache-control", "no-store")
 _RETRY_AFTER = ("retry-after", "1")
 _LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-
-
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A response as it goes to the server."""
-
-    status: int
-    headers: Headers = ()
-    body: bytes = b""
 
 
 class _Results(msgspec.Struct, frozen=True, gc=False):

@@ -1,9 +1,8 @@
 """Reading a request's body: never more than the limit, whatever it claims or unpacks to."""
 
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Protocol
 
 import zstandard
 
@@ -19,20 +18,11 @@ _ZSTD_WINDOW = 8 * 1024 * 1024
 _ZSTD_STEP = 64
 """Bytes unpacked at a time: a block of zstd takes 4 and unpacks to 128 KiB, so a step makes 2 MiB at most."""
 
-
-_WHOLE_BYTES = 64 * 1024
-"""A body up to this is read in one step, which is cheaper than in pieces."""
+_COUNTED_AT_ONCE = 64 * 1024
+"""A body that claims to have up to so many bytes counts with all of them from its head on."""
 
 _MAX_MEMBERS = 16
 """Of a gzip or zstd body: thousands of empty ones would cost seconds."""
-
-
-class Body(Protocol):
-    """A request's body as Granian gives it: whole, or in pieces."""
-
-    async def __call__(self) -> bytes: ...
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 class _Undecodable(ValueError):
@@ -60,26 +50,44 @@ def framing_of(content_type: str | None) -> Framing:
     return framing
 
 
-async def read(body: Body, content_length: str | None, take: Callable[[int], None]) -> bytes:
-    """The body as sent. Refuses one that is larger than the limit without reading on.
+class Body:
+    """A body as it comes in. Refuses one that is larger than the limit without reading on.
 
-    `take` is told of its bytes before there is memory for them, and may refuse. A large body counts as it
-    comes in: who only claims to send much takes no room from others.
+    `take` is told of its bytes before they are kept, and may refuse. A large body counts as it comes in: who
+    only claims to send much takes no room from others.
     """
-    if content_length is not None and content_length.isdecimal():
-        length = int(content_length[:20])
-        if length > MAX_BODY_BYTES:
+
+    __slots__ = ("_is_counted", "_received", "_take")
+
+    def __init__(self, content_length: str | None, take: Callable[[int], None]) -> None:
+        self._take = take
+        self._received: bytes | bytearray = b""
+        self._is_counted = False
+        if content_length is not None and content_length.isdecimal():
+            length = int(content_length.lstrip("0")[:20] or 0)
+            if length > MAX_BODY_BYTES:
+                raise too_large()
+            if length <= _COUNTED_AT_ONCE:
+                take(length)
+                self._is_counted = True
+
+    def add(self, piece: bytes) -> None:
+        """The next bytes. Raises Refusal."""
+        if not self._is_counted:
+            self._take(len(piece))
+        if not self._received:
+            self._received = piece  # all of it, as a rule
+        else:
+            if not isinstance(self._received, bytearray):
+                self._received = bytearray(self._received)
+            self._received += piece
+        if len(self._received) > MAX_BODY_BYTES:
             raise too_large()
-        if length <= _WHOLE_BYTES:
-            take(length)
-            return await body()
-    received = bytearray()
-    async for piece in body:
-        take(len(piece))
-        received += piece
-        if len(received) > MAX_BODY_BYTES:
-            raise too_large()
-    return bytes(received)
+
+    @property
+    def received(self) -> bytes:
+        """What has come."""
+        return bytes(self._received)
 
 
 def unpack(content: bytes, encoding: str | None) -> bytes:

@@ -2,19 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
 
 from ingest import metrics
 from ingest.domain.circuit import State
-from ingest.domain.pack import OpenRecord, Packer, encode_chunks
+from ingest.domain.pack import LONGEST_LINGERS, OpenRecord, Packer, encode_chunks
 from ingest.errors import NotConfirmed, NotDurable, SpoolRefused
 from ingest.kafka_sink import KafkaSink
 from ingest.spool import Spool
 from schemas.events import TrackingEvent
 from schemas.ids import partition_of
 
-_Ticket = asyncio.Future[str]
-"""The end of a record: empty when it is durable, else why not."""
+log = structlog.get_logger(__name__)
+
+Done = Callable[[NotDurable | None], None]
+_Ticket = list[Done]
+"""Who rides in a record, to be told when it is durable, or why not."""
 
 _UNKNOWN_PARTITION = -1
 """Before Kafka was ever reached; such a record can only be spooled."""
@@ -23,11 +28,40 @@ _RETRY_SECONDS = 5
 """What a client is told to wait for a spool that refuses."""
 
 
+def _tell(done: Done, error: NotDurable | None) -> None:
+    """Whatever goes wrong with one rider is no matter of the others."""
+    try:
+        done(error)
+    except Exception:
+        metrics.UNEXPECTED.inc()
+        log.exception("sink.rider_failed")
+
+
+class _Several:
+    """Tells one rider of several records: when the last of them has ended."""
+
+    __slots__ = ("_done", "_error", "_left")
+
+    def __init__(self, records: int, done: Done) -> None:
+        self._left = records
+        self._done = done
+        self._error: NotDurable | None = None
+
+    def __call__(self, error: NotDurable | None) -> None:
+        self._left -= 1
+        self._error = error or self._error
+        if not self._left:
+            self._done(self._error)
+
+
 class DurableSink:
-    """The port that `routes` writes to: `store` returns when the events are durable, else raises NotDurable.
+    """The port that `routes` writes to: `store` says when the events are durable, or why not.
 
     An event of unknown outcome is spooled with its eventId: what Kafka has of it nevertheless is a duplicate
     that the aggregator drops.
+
+    Records go out in rounds: one is open for a linger, and until the round before it has ended, within a
+    bound. So the busier the door or the slower Kafka, the more events share a record, whose cost is the same.
     """
 
     def __init__(
@@ -39,7 +73,9 @@ class DurableSink:
         self._max_pending = max_pending_bytes
         self._packer: Packer[_Ticket] = Packer()
         self._pending = 0
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._waits = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._show()
 
@@ -61,15 +97,19 @@ class DurableSink:
         if self._kafka.state is State.OPEN and (refusal := self._spool.refusal):
             raise NotDurable(f"Kafka is away and {refusal}", _RETRY_SECONDS)
 
-    async def store(self, events: Sequence[TrackingEvent]) -> None:
-        """Returns when all events are durable. Raises NotDurable when not all are known to be in time."""
+    def store(self, events: Sequence[TrackingEvent], done: Done) -> None:
+        """Calls `done` when all events are durable, or not all are known to be in time. NotDurable when it
+        is clear at once."""
         self.require_room()
-        refused = ""
-        for ticket in self._append(events):
-            # Nothing cancels the task of a request, so no rider can cancel the ticket of the others.
-            refused = await ticket or refused
-        if refused:
-            raise NotDurable(refused, _RETRY_SECONDS)
+        groups = [
+            (partition, lines, count)
+            for partition, group in self._by_partition(events)
+            for lines, count in encode_chunks(group)
+        ]
+        if len(groups) > 1:
+            done = _Several(len(groups), done)
+        for partition, lines, count in groups:
+            self._add(partition, lines, count).append(done)
 
     async def close(self) -> None:
         """Sends or spools what is still open; returns when all of it has been answered."""
@@ -87,37 +127,39 @@ class DurableSink:
             lambda: max(0.0, time.time() - spool.held.oldest_at / 1000) if spool.held.oldest_at else 0.0
         )
 
-    def _append(self, events: Sequence[TrackingEvent]) -> set[_Ticket]:
-        return {
-            self._add(partition, lines, count)
-            for partition, group in self._by_partition(events).items()
-            for lines, count in encode_chunks(group)
-        }
-
-    def _by_partition(self, events: Sequence[TrackingEvent]) -> Mapping[int, Sequence[TrackingEvent]]:
+    def _by_partition(self, events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[TrackingEvent]]]:
         partitions = self._kafka.partitions
         if not partitions:
-            return {_UNKNOWN_PARTITION: events}
+            yield _UNKNOWN_PARTITION, events
+            return
         if len(events) == 1:
             event = events[0]
-            return {partition_of(event.organization_id, event.event_id, partitions): events}
+            yield partition_of(event.organization_id, event.event_id, partitions), events
+            return
         groups: dict[int, list[TrackingEvent]] = {}
         for event in events:
             partition = partition_of(event.organization_id, event.event_id, partitions)
             groups.setdefault(partition, []).append(event)
-        return groups
+        yield from groups.items()
 
     def _add(self, partition: int, lines: bytes, events: int) -> _Ticket:
-        loop = asyncio.get_running_loop()
-        ticket, sealed = self._packer.add(partition, lines, events, loop.create_future())
+        ticket, sealed = self._packer.add(partition, lines, events, [])
         self._pending += len(lines)
         if sealed is not None:
             self._launch(sealed)
         if self._timer is None:
-            self._timer = loop.call_later(self._linger, self._flush)
+            self._timer = self._loop.call_later(self._linger, self._linger_is_over)
         return ticket
 
+    def _linger_is_over(self) -> None:
+        if self._tasks and not self._waits:
+            self._waits = True
+            self._timer = self._loop.call_later(self._linger * (LONGEST_LINGERS - 1), self._flush)
+        else:
+            self._flush()
+
     def _flush(self) -> None:
+        self._waits = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -125,9 +167,14 @@ class DurableSink:
             self._launch(record)
 
     def _launch(self, record: OpenRecord[_Ticket]) -> None:
-        task = asyncio.get_running_loop().create_task(self._settle(record))
+        task = self._loop.create_task(self._settle(record))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._waits and not self._tasks:
+            self._flush()
 
     async def _settle(self, record: OpenRecord[_Ticket]) -> None:
         outcome, refused = "failed", "the door failed"
@@ -138,8 +185,9 @@ class DurableSink:
         finally:
             self._pending -= len(record.lines)
             metrics.RECORDS.labels(outcome).inc()
-            if not record.ticket.done():
-                record.ticket.set_result(refused)
+            not_durable = NotDurable(refused, _RETRY_SECONDS) if refused else None
+            for done in record.ticket:
+                _tell(done, not_durable)
 
     async def _keep(self, record: OpenRecord[_Ticket]) -> str:
         """Where the record is durable now. Raises SpoolRefused."""

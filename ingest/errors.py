@@ -1,10 +1,7 @@
 """What can go wrong at the door."""
 
-from collections.abc import Sequence
-
+from ingest.http.message import Headers
 from schemas.door_problems import UNAVAILABLE, DoorProblem
-
-Headers = Sequence[tuple[str, str]]
 
 
 class DoorError(Exception):

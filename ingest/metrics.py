@@ -1,24 +1,24 @@
 """Every metric of the door."""
 
-from functools import cache
-
 from prometheus_client import Counter, Gauge, Histogram
 
-EVENTS = Counter(
-    "flightline_ingest_events_total",
+from ingest.tallies import Durations, Tally
+
+EVENTS = Tally(
+    "flightline_ingest_events",
     "Events answered, by status (accepted, unbilled, rejected, retry) and reason.",
-    ["status", "reason"],
+    ("status", "reason"),
 )
-REQUESTS = Counter("flightline_ingest_requests_total", "Requests answered.", ["route", "code"])
+REQUESTS = Tally("flightline_ingest_requests", "Requests answered.", ("route", "code"))
 REFUSALS = Counter(
     "flightline_ingest_refusals_total",
     "Requests refused as a whole, by the name of the problem.",
     ["problem"],
 )
-ACCEPT_SECONDS = Histogram(
+ACCEPT_SECONDS = Durations(
     "flightline_ingest_accept_seconds",
     "From a request's body to the confirmation that its events are durable.",
-    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
+    (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
 )
 UNEXPECTED = Counter(
     "flightline_ingest_unexpected_errors_total",
@@ -84,15 +84,3 @@ FEED_RESTARTS = Counter(
 )
 KNOWN = Gauge("flightline_ingest_known", "Entries that the door decides by.", ["table"])
 SNAPSHOT_SAVED = Gauge("flightline_ingest_snapshot_saved_seconds", "Unix time of the newest snapshot.")
-
-
-@cache
-def requests(route: str, code: int) -> Counter:
-    """The counter of requests with this answer. Looked up once: that takes longer than to count."""
-    return REQUESTS.labels(route, code)
-
-
-@cache
-def events(status: str, reason: str) -> Counter:
-    """The counter of events with this answer; looked up once, as `requests`."""
-    return EVENTS.labels(status, reason)

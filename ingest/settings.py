@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from ingest.domain.pack import LONGEST_LINGERS
 from ingest.errors import SettingError
 from schemas.addresses import BadAddress, host_and_port, kafka_servers
 
@@ -21,7 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     state: Path
     """The folder of the snapshot and the spools; doors of one machine may share it, and should."""
     linger_ms: float = 2.0
-    """How long a record stays open for other requests' events."""
+    """How long a record stays open for other requests' events; up to five times as long while the records
+    before it are on their way."""
     deadline_ms: int = 2_000
     """For Kafka's acknowledgement; afterwards the events go to the spool."""
     spool_mb: int = 1_024
@@ -45,9 +47,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         settings = _read(environ)
     except BadAddress as error:
         raise SettingError(str(error)) from None
-    if settings.linger_ms >= settings.deadline_ms:
+    if settings.linger_ms * LONGEST_LINGERS >= settings.deadline_ms:
         raise SettingError(
-            "FLIGHTLINE_LINGER_MS must be below FLIGHTLINE_DEADLINE_MS: records would be late unsent."
+            f"FLIGHTLINE_LINGER_MS must be below FLIGHTLINE_DEADLINE_MS / {LONGEST_LINGERS}: "
+            "records would be late unsent."
         )
     return settings
 

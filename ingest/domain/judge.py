@@ -9,7 +9,7 @@ from ingest.domain.decode import SAMPLE_BYTES, Decoded
 from ingest.domain.gate import decide
 from ingest.domain.incoming import IncomingEvent, Refused
 from ingest.domain.knowledge import Knowledge
-from ingest.domain.stamp import stamp, user_agent_of
+from ingest.domain.stamp import Stamp
 from ingest.domain.validate import Sender, check, may_be_on_its_way
 from schemas.campaign_state import CampaignState
 from schemas.events import TrackingEvent
@@ -56,6 +56,7 @@ class Judge:
     ) -> Judgement:
         """What becomes of each event received at `now` (epoch ms). Nothing is durable yet."""
         judgement = Judgement([], [], [])
+        stamp = Stamp(sender, now, self._is_bot)
         for event in events:
             if isinstance(event, Refused):
                 _refuse(judgement, _private(event) if sender.private else event)
@@ -64,7 +65,7 @@ class Judge:
             if campaign is None:
                 _unknown(judgement, event, now, catching_up=catching_up)
             else:
-                self._known(judgement, event, campaign, sender, now)
+                self._known(judgement, event, campaign, sender, stamp, now)
         return judgement
 
     def _campaign(self, event: IncomingEvent, sender: Sender) -> CampaignState | None:
@@ -76,22 +77,20 @@ class Judge:
         return self._knowledge.campaign_of(campaign_id, organization) if campaign_id else None
 
     def _known(
-        self, judgement: Judgement, event: IncomingEvent, campaign: CampaignState, sender: Sender, now: int
+        self,
+        judgement: Judgement,
+        event: IncomingEvent,
+        campaign: CampaignState,
+        sender: Sender,
+        stamp: Stamp,
+        now: int,
     ) -> None:
         checked = check(event, sender, campaign, now)
         if isinstance(checked, Refused):
             _refuse(judgement, _with_sample(checked, event))
             return
         verdict = decide(campaign, self._knowledge.gates.get(campaign.campaign_id), now, event.type)
-        stamped = stamp(
-            event,
-            checked,
-            sender=sender,
-            campaign=campaign,
-            verdict=verdict,
-            is_bot=self._is_bot(user_agent_of(event, sender)),
-            now=now,
-        )
+        stamped = stamp.stamped(event, checked, campaign, verdict)
         judgement.stamped.append(stamped)
         judgement.results.append(
             Result(stamped.event_id, Status.ACCEPTED, verdict.serve)

@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 from schemas.events import MAX_EVENTS_PER_RECORD, TrackingEvent, encode_events
 
 MAX_RECORD_BYTES = 256 * 1024
+LONGEST_LINGERS = 5
+"""For so many lingers at most a record waits for those before it."""
 
 Ticket = TypeVar("Ticket")
 

@@ -1,5 +1,7 @@
 """What the log carries of an event: all that depends on the moment is decided and written down here."""
 
+from collections.abc import Callable
+
 from ingest.domain.gate import Verdict
 from ingest.domain.incoming import IncomingEvent
 from ingest.domain.validate import Checked, Sender
@@ -11,46 +13,62 @@ from schemas.reasons import EventType, PricingModel, Unbilled
 _PER_THOUSAND = 1_000
 
 
-def stamp(
-    event: IncomingEvent,
-    checked: Checked,
-    *,
-    sender: Sender,
-    campaign: CampaignState,
-    verdict: Verdict,
-    is_bot: bool,
-    now: int,
-) -> TrackingEvent:
-    """The event as it goes to the log, received at `now` (epoch ms)."""
-    reason = unbilled_reason(verdict, is_bot=is_bot, backfill=checked.backfill)
-    cost, flat = (0, False) if reason else cost_of(campaign.pricing, event.type, checked.cost)
-    return TrackingEvent(
-        event_id=event.event_id or new_id(),
-        organization_id=campaign.organization_id,
-        campaign_id=campaign.campaign_id,
-        type=event.type,
-        received_at=now,
-        occurred_at=checked.occurred_at,
-        currency=campaign.currency,
-        budget_version=campaign.budget_version,
-        billable=reason is None,
-        cost=cost,
-        flat=flat,
-        reason=reason,
-        visitor_id="" if sender.private else event.visitor_id or "",
-        customer_id="" if sender.private else event.customer_id or "",
-        click_id=event.click_id or "",
-        variant=event.variant or "",
-        channel=event.channel or "",
-        placement=event.placement or "",
-        country=country_of(event, sender),
-        url=_url(event.url, sender),
-        referrer=_url(event.referrer, sender),
-        user_agent=user_agent_of(event, sender),
-        revenue=checked.revenue,
-        revenue_verified=sender.is_server and event.revenue is not None,
-        data=checked.data,
-    )
+class Stamp:
+    """Stamps the events of one request, received at `now` (epoch ms).
+
+    The user agent and the country of a person: a server names them in each event, its own header says nothing
+    about them; a browser's are those of its request, whatever its events say.
+    """
+
+    __slots__ = ("_country", "_from_server", "_is_bot", "_now", "_private", "_sent_by_bot", "_user_agent")
+
+    def __init__(self, sender: Sender, now: int, is_bot: Callable[[str], bool]) -> None:
+        self._now = now
+        self._is_bot = is_bot
+        self._private = sender.private
+        self._from_server = sender.is_server
+        self._user_agent = sender.user_agent
+        self._country = sender.country
+        self._sent_by_bot = not self._from_server and is_bot(sender.user_agent)
+
+    def stamped(
+        self, event: IncomingEvent, checked: Checked, campaign: CampaignState, verdict: Verdict
+    ) -> TrackingEvent:
+        """The event as it goes to the log."""
+        user_agent, country, by_bot = self._user_agent, self._country, self._sent_by_bot
+        if self._from_server:
+            user_agent, country = event.user_agent or "", (event.country or "").upper()
+            by_bot = self._is_bot(user_agent)
+        reason = unbilled_reason(verdict, is_bot=by_bot, backfill=checked.backfill)
+        cost, flat = (0, False) if reason else cost_of(campaign.pricing, event.type, checked.cost)
+        private = self._private
+        return TrackingEvent(  # in the order of its fields: names would cost half as much again
+            event.event_id or new_id(),
+            campaign.organization_id,
+            campaign.campaign_id,
+            event.type,
+            self._now,
+            checked.occurred_at,
+            campaign.currency,
+            campaign.budget_version,
+            reason is None,
+            cost,
+            flat,
+            reason,
+            "" if private else event.visitor_id or "",
+            "" if private else event.customer_id or "",
+            event.click_id or "",
+            event.variant or "",
+            event.channel or "",
+            event.placement or "",
+            country,
+            _url(event.url, private=private),
+            _url(event.referrer, private=private),
+            user_agent,
+            checked.revenue,
+            self._from_server and event.revenue is not None,
+            checked.data,
+        )
 
 
 def unbilled_reason(verdict: Verdict, *, is_bot: bool, backfill: bool) -> Unbilled | None:
@@ -76,17 +94,7 @@ def cost_of(pricing: Pricing, event_type: EventType, own_cost: int) -> tuple[int
     return 0, False
 
 
-def user_agent_of(event: IncomingEvent, sender: Sender) -> str:
-    """The user agent of the person: a server's own header says nothing about them."""
-    return (event.user_agent or "") if sender.is_server else sender.user_agent
-
-
-def country_of(event: IncomingEvent, sender: Sender) -> str:
-    """The country that a server names, or that a trusted proxy found; never what a browser says."""
-    return (event.country or "").upper() if sender.is_server else sender.country
-
-
-def _url(url: str | None, sender: Sender) -> str:
+def _url(url: str | None, *, private: bool) -> str:
     if not url:
         return ""
-    return url.partition("#")[0].partition("?")[0] if sender.private else url
+    return url.partition("#")[0].partition("?")[0] if private else url

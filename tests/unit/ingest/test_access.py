@@ -8,6 +8,7 @@ import pytest
 from ingest.access import Access, key_in
 from ingest.domain.knowledge import Knowledge
 from ingest.errors import Refusal
+from ingest.http.message import Head, Request
 from ingest.settings import load
 from schemas.access_keys import AccessKey, KeyKind, KeyLimits, hash_key
 from schemas.reasons import Scope
@@ -109,9 +110,19 @@ def test_a_key_that_is_deep_in_debt_is_refused_before_its_events_are_known():
     assert 400 < int(seconds) <= 500
 
 
+class Line(msgspec.Struct):
+    """A connection of this client."""
+
+    client: str
+
+    def answered(self, request: Request) -> None:
+        """Nobody answers here."""
+
+
 def sender(sent_key: AccessKey | None = None, client: str = "192.0.2.1:555", **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return access().sender(sent_key or key(), named, client)
+    request = Request(Line(client), Head("POST", "/v1/events", "", named))
+    return access().sender(sent_key or key(), request)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """Packing, knowledge, limits, bodies, the pixel and settings."""
 
-import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import msgspec
@@ -12,7 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.bodies import framing_of, read, unpack
+from ingest.bodies import Body, framing_of, unpack
 from ingest.domain.decode import Framing
 from ingest.domain.incoming import IncomingEvent, Refused
 from ingest.domain.knowledge import Knowledge
@@ -21,8 +19,7 @@ from ingest.domain.rate import TokenBucket
 from ingest.errors import Refusal, SettingError
 from ingest.pixel import event_of
 from ingest.settings import load
-from ingest.slow_bodies import BodyReader
-from schemas.door_problems import OVER_SHARE, TOO_SLOW
+from schemas.door_problems import OVER_SHARE
 from schemas.events import MAX_EVENTS_PER_RECORD, TrackingEvent, decode_events
 from schemas.reasons import EventType
 from tests.unit.ingest.given import CAMPAIGN, ORGANIZATION, campaign
@@ -148,21 +145,6 @@ def test_any_packed_bytes_are_unpacked_or_refused(body, encoding):
         unpack(body, encoding)
 
 
-class Chunked:
-    """A body of unknown length."""
-
-    def __init__(self, pieces: int) -> None:
-        self.left = pieces
-
-    async def __call__(self) -> bytes:
-        raise AssertionError("a body of unknown length is never read whole")
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while self.left:
-            self.left -= 1
-            yield b"x" * 65_536
-
-
 class Taken(list[int]):
     """The sizes that a body was counted with, before it was read."""
 
@@ -170,28 +152,31 @@ class Taken(list[int]):
         self.append(size)
 
 
-def test_a_body_is_not_read_beyond_the_limit():
+def test_a_body_is_not_taken_beyond_the_limit():
     taken = Taken()
-    assert len(asyncio.run(read(Chunked(16), None, taken))) == MIB
+    body = Body(None, taken)
+    for number in range(16):
+        body.add(bytes([number]) * 65_536)
+    assert body.received == b"".join(bytes([number]) * 65_536 for number in range(16))
     assert taken == [65_536] * 16
-    endless = Chunked(1_000)
     with pytest.raises(Refusal):
-        asyncio.run(read(endless, None, Taken()))
-    assert endless.left == 1_000 - 17
+        body.add(b"x")
     with pytest.raises(Refusal):
-        asyncio.run(read(Chunked(0), str(MIB + 1), Taken()))
+        Body(str(MIB + 1), Taken())
 
 
 def test_a_large_body_counts_as_it_comes_and_not_as_it_claims():
     def refuse(size: int) -> None:
         raise Refusal(OVER_SHARE, f"{size} bytes are too many")
 
-    claimed = Chunked(0)
-    assert asyncio.run(read(claimed, str(MIB), refuse)) == b""
+    claimed = Body(str(MIB), refuse)
     with pytest.raises(Refusal):
-        asyncio.run(read(Chunked(1), str(MIB), refuse))
+        claimed.add(b"x")
     with pytest.raises(Refusal):
-        asyncio.run(read(WholeBody(), "60000", refuse))
+        Body("60000", refuse)
+    taken = Taken()
+    Body("60000", taken).add(b"x" * 60_000)
+    assert taken == [60_000], "once, by its head"
 
 
 @pytest.mark.parametrize(
@@ -284,46 +269,3 @@ def test_a_wrong_setting_is_named_in_one_sentence(variable, value):
 def test_structs_of_the_wire_refuse_unknown_fields():
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"campaignId":"c","type":"CLICK","ip":"10.0.0.1"}', type=IncomingEvent)
-
-
-class WholeBody:
-    """A body that is there at once."""
-
-    async def __call__(self) -> bytes:
-        return b"[]"
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield b"[]"
-
-
-class StalledBody:
-    """A body whose end never comes."""
-
-    async def __call__(self) -> bytes:
-        await asyncio.Event().wait()
-        return b""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield b"["
-        await asyncio.Event().wait()
-
-
-@pytest.mark.parametrize("content_length", ["2", None])
-async def test_a_body_that_is_sent_too_slowly_is_refused_and_others_are_read(content_length):
-    reader = BodyReader(seconds=0.05)
-    sweep = asyncio.create_task(reader.run())
-    try:
-        with pytest.raises(Refusal) as refused:
-            await asyncio.wait_for(reader.read(StalledBody(), content_length, Taken()), 5)
-        assert refused.value.problem is TOO_SLOW
-        assert await reader.read(WholeBody(), content_length, Taken()) == b"[]"
-    finally:
-        sweep.cancel()
-
-
-async def test_a_reader_that_is_cancelled_by_others_is_not_called_slow():
-    reading = asyncio.create_task(BodyReader(seconds=60).read(StalledBody(), "2", Taken()))
-    await asyncio.sleep(0)
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading
