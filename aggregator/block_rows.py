@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from aggregator.domain.batch import Batch, LogRecord, decode_batch
-from aggregator.domain.rows import BatchRecord, EventRow, rows_of
+from aggregator.domain.rows import BatchRecord, Charged, charged_of
 from aggregator.errors import LogGapError
 from aggregator.log_reader import LogReader
 
@@ -34,7 +34,7 @@ class BlockRows:
 
     async def of(
         self, taken: Sequence[PendingBatch], held: tuple[int, int] | None = None
-    ) -> tuple[list[EventRow], list[BatchRecord]]:
+    ) -> tuple[list[Charged], list[BatchRecord]]:
         """The rows of these batches, and the batches whose records are gone. `held`: from and to where the
         log can hold them, when that is known before."""
         with_rows = [pending for pending in taken if pending.record.event_rows]
@@ -42,14 +42,14 @@ class BlockRows:
         first_offset, next_offset = held or (0, missing[-1].next_offset if missing else 0)
         there = [r for r in missing if first_offset <= r.first_offset and r.next_offset <= next_offset]
         again = await self._read(there) if there else {}
-        rows: list[EventRow] = []
+        rows: list[Charged] = []
         lost: list[BatchRecord] = []
         for pending in with_rows:
             batch = pending.batch or again.get(pending.record.first_offset)
             if batch is None:
                 lost.append(pending.record)
             else:
-                rows += rows_of(batch, pending.record)
+                rows += charged_of(batch, pending.record)
         return rows, lost
 
     async def _read(self, records: Sequence[BatchRecord]) -> dict[int, Batch]:

@@ -17,10 +17,6 @@ class LogGapError(AggregatorError):
     """The log does not go on where the ledger ended: records are missing. Never skipped over."""
 
 
-class HandedOver(AggregatorError):
-    """A batch waits for an engine while others wait for its partition: they bill it."""
-
-
 class LogUnavailable(AggregatorError):
     """Kafka can't be reached or did not answer, so the log can't be read again now."""
 

@@ -16,14 +16,12 @@ from clickhouse_connect.driver.summary import QuerySummary
 
 from aggregator.domain.blocks import Block
 from aggregator.domain.lineage import Stretch
-from aggregator.domain.rows import EventRow
+from aggregator.domain.rows import Charged
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
-from schemas.events import TrackingEvent
+from schemas.events import TrackingEvent, encode_events
 from sql.load import clickhouse_query
 
 log = structlog.get_logger(__name__)
-
-_encoder = msgspec.json.Encoder()
 
 _UINT64 = 1 << 64
 
@@ -42,6 +40,9 @@ _INSERT_SETTINGS: Mapping[str, int] = {
     "min_insert_block_size_rows": _ONE_BLOCK_ROWS,
     "min_insert_block_size_bytes": 1 << 40,
     "wait_end_of_query": 1,
+    # The log's lines have what no column is made of; `data`, an object there, is a text here.
+    "input_format_skip_unknown_fields": 1,
+    "input_format_json_read_objects_as_strings": 1,
 }
 
 # Errors that a later attempt may not meet, by ClickHouse's codes (ErrorCodes.cpp).
@@ -153,7 +154,7 @@ class EventStore:
                 raise
             log.warning("older inserts can't be ended here", partition=partition, reason=str(error))
 
-    async def insert(self, block: Block, rows: Sequence[EventRow]) -> None:
+    async def insert(self, block: Block, rows: Sequence[Charged]) -> None:
         """Stores the rows as one insert, marked with the block's epoch and attempt.
 
         FencedError when a newer epoch was raised, and then nothing was stored. StoreError also when
@@ -165,6 +166,7 @@ class EventStore:
             return
         parameters = {
             "partition": block.partition,
+            "incarnation": block.incarnation,
             "block": block.block,
             "epoch": block.epoch,
             "attempt": block.attempt,
@@ -173,7 +175,7 @@ class EventStore:
         settings = {**_INSERT_SETTINGS, "query_id": identity, "insert_deduplication_token": identity}
         async with _refusals():
             summary = await self._client.command(
-                clickhouse_query("insert_block"), parameters, _encoder.encode_lines(rows), settings
+                clickhouse_query("insert_block"), parameters, _lines(rows), settings
             )
         written = summary.written_rows if isinstance(summary, QuerySummary) else 0
         if written == len(rows):
@@ -208,7 +210,7 @@ class EventStore:
             of_block.append(Found(*(int(value) for value in figures)))
         return [judge(block, found.get((block.incarnation, block.block), ())) for block in blocks]
 
-    async def repair(self, block: Block, rows: Sequence[EventRow]) -> None:
+    async def repair(self, block: Block, rows: Sequence[Charged]) -> None:
         """Deletes what inserts below the block's own (epoch, attempt) left of it, on all replicas.
 
         `rows` are the block's: only the months in which they were received are looked through, and all others
@@ -217,7 +219,7 @@ class EventStore:
         wakes up late can delete nothing that counts.
         """
         parameters = {**_coordinates(block), "epoch": block.epoch, "attempt": block.attempt}
-        months = {_month(row.received_at) for row in rows}
+        months = {_month(row.event.received_at) for row in rows}
         if block.attempt > _CERTAIN_ATTEMPTS:
             months |= {int(row[0]) for row in await self._rows("months_of_block", _coordinates(block))}
         for month in sorted(months):
@@ -264,6 +266,21 @@ class EventStore:
             result = await self._client.query(clickhouse_query(name), parameters)
         rows: Sequence[Sequence[Any]] = result.result_rows
         return rows
+
+
+def _lines(rows: Sequence[Charged]) -> bytes:
+    """Each event's line as in the log, with its position and what was billed before its own fields.
+
+    ClickHouse makes the row of it (insert_block.sql): half as much work as making the rows here.
+    """
+    lines = encode_events([row.event for row in rows]).split(b"\n")
+    return b"".join(
+        [
+            b'{"position":%d,"billed":%d,"overdelivery":%d,%b\n'
+            % (row.position, row.billed, row.overdelivery, line[1:])
+            for row, line in zip(rows, lines, strict=False)  # behind the last line nothing follows
+        ]
+    )
 
 
 def query_id(block: Block) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from aggregator.domain.announcements import activity_of, gates_of
 from aggregator.domain.batch import Batch
-from aggregator.domain.billing import Account, Bill, Delta, Opening, bill, tally
+from aggregator.domain.billing import Account, Bill, Delta, Opening, at_risk, bill, tally
 from aggregator.domain.blocks import position
 from aggregator.domain.rows import BatchRecord
 from aggregator.ledger_columns import crossing_columns, delta_columns
@@ -20,6 +20,15 @@ from schemas.reasons import Threshold
 from sql.load import postgres_queries
 
 _WHOLE_RECORD_INDEX = (1 << INDEX_BITS) - 1
+
+
+class _Limits(msgspec.Struct, frozen=True, gc=False):
+    """What decides whether a campaign is at risk, in the order of the columns of `lock_accounts`."""
+
+    budget: int | None
+    max_impressions: int | None
+    billed: int
+    billable_impressions: int
 
 
 class Ledger:
@@ -55,7 +64,7 @@ class Ledger:
         deltas = tally(batch.events, duplicates)
         async with self._pool.acquire() as connection, connection.transaction():
             await self._advance(connection, claim, batch)
-            accounts = await self._lock_accounts(connection, deltas)
+            accounts = await self._accounts_at_risk(connection, deltas)
             crossed = await self._crossed(connection, accounts)
             outcome = bill(
                 batch.events,
@@ -140,37 +149,46 @@ class Ledger:
         )
         require_owner(changed, batch.partition, claim.epoch)
 
-    async def _lock_accounts(self, connection: Any, deltas: Mapping[str, Delta]) -> dict[str, Account]:
+    async def _accounts_at_risk(self, connection: Any, deltas: Mapping[str, Delta]) -> dict[str, Account]:
+        """Locks the accounts of all deltas, and reads those that can't be billed in full at once."""
         if not deltas:
             return {}
-        rows = await fetch(self._sql.lock_accounts(connection, campaign_ids=list(deltas)))
-        if len(rows) < len(deltas):
-            known = {str(row["campaign_id"]) for row in rows}
-            unknown = [delta for campaign_id, delta in sorted(deltas.items()) if campaign_id not in known]
-            await self._sql.add_unknown_accounts(
-                connection,
-                campaign_ids=[delta.campaign_id for delta in unknown],
-                organization_ids=[delta.organization_id for delta in unknown],
-                currencies=[delta.currency for delta in unknown],
-            )
-            rows = await fetch(self._sql.lock_accounts(connection, campaign_ids=list(deltas)))
+        campaign_ids = sorted(deltas)  # as Postgres sorts them: the limits come in this order
+        limits = await self._lock_accounts(connection, campaign_ids)
+        if len(limits) < len(campaign_ids):
+            await self._add_unknown(connection, deltas)
+            limits = await self._lock_accounts(connection, campaign_ids)
+        risky = at_risk((deltas[campaign_id] for campaign_id in campaign_ids), limits)
+        if not risky:
+            return {}
+        rows = await fetch(self._sql.accounts(connection, campaign_ids=risky))
         accounts = (_account(row) for row in rows)
         return {account.campaign_id: account for account in accounts}
+
+    async def _lock_accounts(self, connection: Any, campaign_ids: Sequence[str]) -> list[_Limits]:
+        rows = await fetch(self._sql.lock_accounts(connection, campaign_ids=campaign_ids))
+        return [_Limits(*row) for row in rows]
+
+    async def _add_unknown(self, connection: Any, deltas: Mapping[str, Delta]) -> None:
+        rows = await fetch(self._sql.accounts(connection, campaign_ids=list(deltas)))
+        known = {str(row["campaign_id"]) for row in rows}
+        unknown = [delta for campaign_id, delta in sorted(deltas.items()) if campaign_id not in known]
+        await self._sql.add_unknown_accounts(
+            connection,
+            campaign_ids=[delta.campaign_id for delta in unknown],
+            organization_ids=[delta.organization_id for delta in unknown],
+            currencies=[delta.currency for delta in unknown],
+        )
 
     async def _crossed(
         self, connection: Any, accounts: Mapping[str, Account]
     ) -> dict[str, frozenset[Threshold]]:
         """What was crossed before. A second statement, so that it sees what was committed while it waited
         for the accounts' locks."""
-        limited = [
-            account.campaign_id
-            for account in accounts.values()
-            if account.budget is not None or account.max_impressions is not None
-        ]
-        if not limited:
+        if not accounts:
             return {}
         crossed: dict[str, set[Threshold]] = {}
-        async for row in self._sql.crossings_of(connection, campaign_ids=limited):
+        async for row in self._sql.crossings_of(connection, campaign_ids=list(accounts)):
             crossed.setdefault(str(row["campaign_id"]), set()).add(Threshold(row["threshold"]))
         return {campaign_id: frozenset(thresholds) for campaign_id, thresholds in crossed.items()}
 

@@ -26,15 +26,26 @@ _DELTA_COLUMNS = (
 )
 
 
+_MONEY = frozenset({"billed", "overdelivery", "revenue", "unverified_revenue"})
+_MOST = 2**63 - 1
+
+
 def delta_columns(deltas: Sequence[Delta], crossing: set[str]) -> dict[str, list[Any]]:
+    """Empty where all are zero, as nearly always in most columns: the driver takes long over each number.
+
+    Sums of money are cut off at the largest bigint, where the ledger's own stay: no sum that a client can
+    send stops a partition.
+    """
     columns: dict[str, list[Any]] = {
         name: [getattr(delta, name) for delta in deltas] for name in _DELTA_COLUMNS
     }
+    for name in _MONEY:
+        if max(columns[name], default=0) > _MOST:
+            columns[name] = [min(amount, _MOST) for amount in columns[name]]
+    columns["gates"] = [int(delta.campaign_id in crossing) for delta in deltas] if crossing else []
+    columns = {name: column if any(column) else [] for name, column in columns.items()}
     columns["campaign_ids"] = [delta.campaign_id for delta in deltas]
-    columns["gates"] = [int(delta.campaign_id in crossing) for delta in deltas]
-    columns["last_received_at"] = [
-        _timestamp(delta.last_received_at) if delta.last_received_at else None for delta in deltas
-    ]
+    columns["last_received_at"] = [delta.last_received_at or None for delta in deltas]
     return columns
 
 

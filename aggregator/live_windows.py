@@ -2,14 +2,14 @@
 
 No decision about money depends on it. The windows of a campaign are one value of a Faust table with memory
 for its store; the table's changelog restores them after a restart, and what Faust delivers again is skipped
-by the offsets within the value.
+by the offsets within the value. A record is acknowledged once the windows that count it are in the changelog.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+import heapq
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from uuid import UUID, uuid5
 
 import faust
 import msgspec
@@ -18,47 +18,43 @@ from faust.types import TP
 from faust.types.tables import TableT
 
 from aggregator import metrics
-from aggregator.domain.windows import (
-    AlertRules,
-    CampaignWindows,
-    Counts,
-    Fall,
-    decode_windows,
-    encode_windows,
-    judged_minute,
-)
+from aggregator.domain.windows import AlertRules, CampaignWindows
 from aggregator.live_gauges import Gauges
+from aggregator.live_take import Change, Standing, Take, decoded
 from aggregator.retry import tries
+from aggregator.sought_consumer import SoughtApp
 from schemas import campaign_activity, domain_events
 from schemas.campaign_activity import BatchActivity
-from schemas.domain_events import DomainEvent, DomainEventType
+from schemas.domain_events import DomainEvent
 from schemas.topics import CAMPAIGN_WINDOWS_CHANGELOG
 from sql.outbox import Publish
 
 log = structlog.get_logger(__name__)
 
-SOURCE = "/flightline/aggregator"
-
 _PARTITION = 0
 """`campaign-activity` has one partition, and so has the changelog of what is made of it."""
 _TAKE = 200
+_AT_ONCE = 100
+"""Campaigns that are looked at; in between, billing goes on."""
 _WRITE_SECONDS = 60.0
 
 _decode_activity = msgspec.json.Decoder(BatchActivity).decode
 
 
 class LiveWindowSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`take_seconds`: how often windows are written to the changelog. `refresh_seconds`: how often gauges are
-    set. `max_campaigns`: so many have gauges at most, those with the most impressions in the last hour."""
+    """`take_seconds`: how soon activity is counted. `write_seconds`: how often windows are written to the
+    changelog, beside each minute that is over. `refresh_seconds`: how often gauges are set.
+    `max_campaigns`: so many have gauges at most, those with the most impressions in the last hour."""
 
     rules: AlertRules = AlertRules()
     take_seconds: float = 1.0
+    write_seconds: float = 60.0
     refresh_seconds: float = 5.0
     max_campaigns: int = 1_000
 
 
 def add_live_windows(
-    app: faust.App, settings: LiveWindowSettings, publish: Publish, clock_ms: Callable[[], int]
+    app: SoughtApp, settings: LiveWindowSettings, publish: Publish, clock_ms: Callable[[], int]
 ) -> None:
     """Registers the agent, its table and the refresh of its gauges on an app that has not started.
 
@@ -77,16 +73,24 @@ def add_live_windows(
 
     async def live_windows(stream: Any) -> None:
         async for events in stream.noack_take(_TAKE, within=settings.take_seconds):
-            await windows.count((e.message.value, round(e.message.timestamp * 1000)) for e in events)
             for event in events:
-                event.ack()
+                message = event.message
+                if message.generation_id != app.consumer_generation_id:
+                    continue  # it will be delivered again
+                await windows.count(message.value, round(message.timestamp * 1000), event.ack)
+                event.value = message.value = (
+                    None  # a minute of them, only to acknowledge them, would be much
+                )
+            await windows.write_after(settings.write_seconds)
 
     async def refresh() -> None:
+        await windows.write_after(settings.write_seconds)
         owned = TP(campaign_activity.TOPIC, _PARTITION) in app.consumer.assignment()
-        gauges.show(windows.campaigns() if owned else (), clock_ms())
+        gauges.show(windows.most_active(settings.max_campaigns) if owned else (), clock_ms())
 
     app.agent(topic, name="live-windows")(live_windows)
     app.timer(settings.refresh_seconds)(refresh)
+    app.listen(windows)
 
 
 class _TableStore:
@@ -121,22 +125,28 @@ class _TableStore:
 
 
 class LiveWindows:
-    """Counts runs of activity records into the stored windows, and tells of falls."""
+    """Counts activity records, writes them into the stored windows, and tells of falls."""
 
     def __init__(self, store: _TableStore, rules: AlertRules, publish: Publish) -> None:
         self._store = store
         self._rules = rules
         self._publish = publish
-        self._watermark = 0
+        self._counting = asyncio.Lock()
+        self._take: Take | None = None
+        self._began = 0.0
+        self._unacknowledged: list[Callable[[], object]] = []
+        self._is_revoked = False
+        self._assignment = 0
+        self._hours: dict[str, int] = {}
+        """Impressions of each campaign in the hour before its windows were written."""
 
-    async def count(self, records: Iterable[tuple[bytes, int]]) -> None:
-        """Counts (value, time of the record in epoch ms) in order; returns when all of it is durable.
-
-        Alerts go out before the windows that remember them: a crash in between sends them again, with the
-        same ids.
-        """
-        take = Take(self._store.get, self._all, self._rules, self._watermark)
-        for value, published_at in records:
+    async def count(self, value: bytes, published_at: int, ack: Callable[[], object]) -> None:
+        """Counts a record, written to the log at `published_at` (epoch ms); `ack` is called when its windows
+        are durable."""
+        async with self._counting:
+            take = await self._present()
+            if take is None:
+                return  # it will be delivered again
             try:
                 batch = _decode_activity(value)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -144,23 +154,113 @@ class LiveWindows:
                 log.warning("live_windows.undecodable", error=str(error))
             else:
                 take.add(batch, published_at)
-        for alert in take.alerts:
-            await self._send(alert)
-        await self._store.write(take.changes())
-        self._watermark = take.watermark
+            self._unacknowledged.append(ack)
+            if take.ends:
+                await self._write(take)
 
-    def campaigns(self) -> Iterator[tuple[str, CampaignWindows]]:
-        """All campaigns with their windows."""
-        for key, value in self._store.items():
-            windows = _decode(value)
+    async def write_after(self, seconds: float) -> None:
+        """Writes what was counted, if the first of it was so long ago."""
+        async with self._counting:
+            if self._take is not None and self._unacknowledged and time.monotonic() - self._began >= seconds:
+                await self._write(self._take)
+
+    @property
+    def topic(self) -> str:
+        return campaign_activity.TOPIC
+
+    def revoked(self) -> None:
+        """Drops what is not written: whoever owns the partition next is given it again."""
+        self._is_revoked = True
+        self._drop()
+
+    def assigned(self) -> None:
+        """Counts again, from what the table has now."""
+        self._drop()
+        self._is_revoked = False
+
+    def _drop(self) -> None:
+        self._assignment += 1
+        self._take = None
+        self._unacknowledged.clear()
+        self._hours.clear()
+
+    def most_active(self, most: int) -> Iterator[tuple[str, CampaignWindows]]:
+        """The campaigns with the most impressions in the last hour, with their windows."""
+        take = self._take
+        if take is None:  # nothing has come since the start
+            for key, value in self._store.items():
+                windows = decoded(value)
+                if windows is not None:
+                    yield key.decode(), windows
+            return
+        found = dict(self._hours)
+        for campaign_id, fresh in take.fresh.items():
+            found[campaign_id] = found.get(campaign_id, 0) + fresh.impressions
+        for campaign_id in heapq.nlargest(most, found, key=found.__getitem__):
+            windows = take.windows(campaign_id)
             if windows is not None:
-                yield key.decode(), windows
+                yield campaign_id, windows
 
-    def _all(self) -> list[str]:
+    async def _present(self) -> Take | None:
+        """What is being collected; None while the partition is revoked. Before the first one, all that is
+        stored is looked at."""
+        if self._is_revoked or self._take is not None:
+            return self._take
+        assignment, standing = self._assignment, Standing()
+        for number, (key, value) in enumerate(self._store.items()):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            windows = decoded(value)
+            if windows is not None:
+                standing.include(windows)
+                self._hours[key.decode()] = windows.last_hour(windows.newest_at).impressions
+        return self._begin(standing) if assignment == self._assignment else None
+
+    def _begin(self, standing: Standing) -> Take:
+        self._take = Take(self._store.get, self._ids, self._rules, standing)
+        self._began = time.monotonic()
+        return self._take
+
+    async def _write(self, take: Take) -> None:
+        """Writes a take some campaigns at a time, acknowledges its records, and begins the next one.
+
+        Alerts go out before the windows that remember them: a crash in between sends them again, with the
+        same ids.
+        """
+        waiting: list[Change] = []
+        for number, change in enumerate(take.changes(), start=1):
+            if change is not None:
+                waiting.append(change)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+                await self._write_some(take, waiting)
+                waiting.clear()
+                if self._take is not take:
+                    return  # revoked in the meantime
+        await self._write_some(take, waiting)
+        if self._take is not take:
+            return
+        for ack in self._unacknowledged:
+            ack()
+        self._unacknowledged.clear()
+        self._hours |= take.hours
+        self._begin(take.standing)
+
+    async def _write_some(self, take: Take, changes: Sequence[Change]) -> None:
+        for change in changes:
+            for alert in change.alerts:
+                await self._send(alert, take)
+        # Looked at last: behind another owner's values, these would be the ones that stay.
+        if changes and self._take is take:
+            await self._store.write({change.campaign_id.encode(): change.value for change in changes})
+
+    def _ids(self) -> list[str]:
         return [key.decode() for key, _ in self._store.items()]
 
-    async def _send(self, alert: DomainEvent) -> None:
+    async def _send(self, alert: DomainEvent, take: Take) -> None:
         async for number in tries():
+            if self._take is not take:
+                return  # another owner tells it
             try:
                 await self._publish(
                     domain_events.TOPIC,
@@ -174,93 +274,6 @@ class LiveWindows:
                 metrics.performance_alerts.labels(alert.data["metric"]).inc()
                 log.info("live_windows.alert", campaign=alert.subject, **alert.data)
                 return
-
-
-class Take:
-    """A run of records while it is counted: windows are decoded once, changed, and encoded once."""
-
-    def __init__(
-        self,
-        stored: Callable[[bytes], bytes | None],
-        stored_ids: Callable[[], Sequence[str]],
-        rules: AlertRules,
-        watermark: int,
-    ) -> None:
-        self.alerts: list[DomainEvent] = []
-        self._stored = stored
-        self._stored_ids = stored_ids
-        self._rules = rules
-        self._open: dict[str, CampaignWindows] = {}
-        self._changed: set[str] = set()
-        # After a restart: what was judged before must not be judged again by windows that have gone on.
-        self.watermark = watermark or max((w.newest_at for _, w in self._all()), default=0)
-
-    def add(self, batch: BatchActivity, published_at: int) -> None:
-        """Counts one batch, and judges all campaigns when it is the first of a new minute."""
-        # A stamp from the future, from a clock that is wrong, must not push all windows out of their rings.
-        at = min(batch.at, published_at)
-        for activity in batch.campaigns:
-            if Counts() + activity == Counts():
-                continue
-            windows = self._windows(activity.campaign_id)
-            if windows is None:
-                windows = CampaignWindows(activity.organization_id, at)
-                self._open[activity.campaign_id] = windows
-            if windows.add(batch, activity, at):
-                self._changed.add(activity.campaign_id)
-        before, self.watermark = self.watermark, max(self.watermark, at)
-        if judged_minute(self.watermark) > judged_minute(before):
-            self._judge(judged_minute(self.watermark))
-
-    def changes(self) -> dict[bytes, bytes | None]:
-        """What is to be written, by campaign; None for windows that are over."""
-        return {
-            campaign_id.encode(): None if windows.is_stale(self.watermark) else encode_windows(windows)
-            for campaign_id, windows in self._open.items()
-            if campaign_id in self._changed
-        }
-
-    def _judge(self, minute: int) -> None:
-        for campaign_id, windows in self._all():
-            before = msgspec.to_builtins(windows.raised)
-            falls = windows.judge(minute, self._rules)
-            if windows.is_stale(self.watermark) or msgspec.to_builtins(windows.raised) != before:
-                self._changed.add(campaign_id)
-            self.alerts += [alert_of(campaign_id, windows.organization_id, fall) for fall in falls]
-
-    def _all(self) -> Iterator[tuple[str, CampaignWindows]]:
-        for campaign_id in {*self._stored_ids(), *self._open}:
-            windows = self._windows(campaign_id)
-            if windows is not None:
-                yield campaign_id, windows
-
-    def _windows(self, campaign_id: str) -> CampaignWindows | None:
-        if campaign_id not in self._open:
-            value = self._stored(campaign_id.encode())
-            windows = _decode(value) if value is not None else None
-            if windows is None:
-                return None
-            self._open[campaign_id] = windows
-        return self._open[campaign_id]
-
-
-def alert_of(campaign_id: str, organization_id: str, fall: Fall) -> DomainEvent:
-    """The CloudEvent of a fall. Its id follows from campaign, metric and window: a second one is known as
-    such."""
-    return DomainEvent(
-        id=str(uuid5(UUID(campaign_id), f"{fall.metric}/{fall.begin}/{fall.end}")),
-        source=SOURCE,
-        type=DomainEventType.PERFORMANCE_ALERT,
-        subject=campaign_id,
-        time=_rfc3339(fall.end),
-        organization=organization_id,
-        data={
-            "metric": fall.metric,
-            "window": {"from": _rfc3339(fall.begin), "to": _rfc3339(fall.end)},
-            "current": round(fall.current, 4),
-            "baseline": round(fall.baseline, 4),
-        },
-    )
 
 
 def _changelog_topic(app: faust.App) -> Any:
@@ -277,19 +290,4 @@ def _changelog_topic(app: faust.App) -> Any:
         internal=True,
         maxsize=131_072,
         allow_empty=True,
-    )
-
-
-def _decode(value: bytes) -> CampaignWindows | None:
-    try:
-        return decode_windows(value)
-    except msgspec.MsgspecError as error:
-        # Of another version of this program: a campaign's windows begin anew, they fill within a day.
-        log.warning("live_windows.unreadable_windows", error=str(error))
-        return None
-
-
-def _rfc3339(epoch_ms: int) -> str:
-    return (
-        datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     )

@@ -34,6 +34,11 @@ old_events_waiting = Gauge(
     "Events older than the window of the seen ids whose billing waits for ClickHouse",
     ["partition"],
 )
+records_aside = Gauge(
+    "flightline_records_aside",
+    "Records set aside, from an event older than the window of the seen ids on, until ClickHouse answers",
+    ["partition"],
+)
 rows_lost = Counter(
     "flightline_rows_lost_total", "Rows billed that ClickHouse lacks and the log can't give", ["partition"]
 )

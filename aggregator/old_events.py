@@ -4,14 +4,14 @@ Such an event comes from a door's spool, where it waited for Kafka for a day or 
 counted before it was spooled, and its id has been forgotten since.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from aggregator import metrics
 from aggregator.block_ledger import BlockLedger
 from aggregator.domain.batch import Batch
-from aggregator.errors import HandedOver, LogUnavailable, StoreError, StoreUnavailable
+from aggregator.errors import LogUnavailable, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.log_reader import LogReader
 from aggregator.postgres import RETRYABLE
@@ -26,10 +26,18 @@ SKEW_MS = 5 * 60 * 1000
 _AT_ONCE = 500
 
 
+def old_of(batch: Batch, forgotten_before: int) -> list[int]:
+    """Indexes of the batch's events that may have been counted under an id that is forgotten; nearly always
+    none. `forgotten_before`: ids counted before it (log time, epoch ms) may be unknown.
+    """
+    bound = forgotten_before + SKEW_MS
+    return [index for index, event in enumerate(batch.events) if event.received_at < bound]
+
+
 class OldEvents:
     """Looks events up in ClickHouse, once it holds all that the seen ids have forgotten.
 
-    Billing of the partition waits for that: an event that was promised is neither counted twice nor dropped.
+    Their partition waits for that: an event that was promised is neither counted twice nor dropped.
     """
 
     def __init__(self, blocks: BlockLedger, events: EventStore, log_reader: LogReader) -> None:
@@ -37,29 +45,20 @@ class OldEvents:
         self._events = events
         self._log_reader = log_reader
 
-    async def counted(self, batch: Batch, forgotten_before: int, is_leaving: Callable[[], bool]) -> set[int]:
-        """Indexes of the batch's events that were counted before; nearly always empty, without a question.
-
-        `forgotten_before`: ids counted before it (log time, epoch ms) may be unknown. Waits for ClickHouse,
-        and raises HandedOver when `is_leaving` says that others wait for the partition.
-        """
-        bound = forgotten_before + SKEW_MS
-        old = [index for index, event in enumerate(batch.events) if event.received_at < bound]
+    async def counted(self, batch: Batch, forgotten_before: int) -> set[int]:
+        """Indexes of the batch's events that were counted before. Waits for ClickHouse if any is old."""
+        old = old_of(batch, forgotten_before)
         if not old:
             return set()
         waiting = metrics.old_events_waiting.labels(str(batch.partition))
         waiting.set(len(old))
         try:
-            return await self._wait(batch, old, bound, is_leaving)
+            return await self._wait(batch, old, forgotten_before + SKEW_MS)
         finally:
             waiting.set(0)
 
-    async def _wait(
-        self, batch: Batch, old: Sequence[int], bound: int, is_leaving: Callable[[], bool]
-    ) -> set[int]:
+    async def _wait(self, batch: Batch, old: Sequence[int], bound: int) -> set[int]:
         async for number in tries():
-            if is_leaving():
-                raise HandedOver(f"partition {batch.partition} is handed over before {batch.first_offset}")
             try:
                 if await self._holds_all_before(batch, bound):
                     return await self._look_up(batch, old)

@@ -38,11 +38,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     group_instance: str | None = None
     """A name that survives restarts, unique in the group: a member that comes back within the session's
     timeout gets its partitions again without a rebalance (Kafka's static membership)."""
-    bill_linger_seconds: _Linger = 0.1
-    bill_max_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 * _MIB)] = 4 * _MIB
-    store_linger_seconds: _Linger = 0.5
-    store_max_rows: _Count = 20_000
-    pending_max_rows: _Count = 400_000
+    bill_linger_seconds: _Linger = 0.05
+    bill_max_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 * _MIB)] = 8 * _MIB
+    store_linger_seconds: _Linger = 0.25
+    store_max_rows: _Count = 25_000
+    pending_max_rows: _Count = 100_000
     verify_after_seconds: Annotated[float, msgspec.Meta(ge=0, le=_DAY_SECONDS)] = 60.0
     compare_all_every_seconds: Annotated[float, msgspec.Meta(ge=1, le=365 * _DAY_SECONDS)] = _DAY_SECONDS
     """How often all blocks of the ledger are compared with ClickHouse."""

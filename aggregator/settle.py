@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import aclosing
 
 import structlog
 
@@ -13,7 +14,7 @@ from aggregator.domain.rows import BatchRecord
 from aggregator.errors import FencedError, LogGapError, LogUnavailable
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
-from aggregator.old_events import OldEvents
+from aggregator.old_events import OldEvents, old_of
 from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
 from aggregator.seen_ids import SeenIds, key_of
@@ -22,6 +23,7 @@ from aggregator.store import PartitionStore
 log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_SECONDS = 10.0
+_FEW_RECORDS = 400
 
 
 class PartitionSettler:
@@ -29,6 +31,10 @@ class PartitionSettler:
 
     `settle` is given records from any offset at or below the ledger's; those that are billed are skipped, so
     what a consumer delivers again after a rebalance does no harm. A gap is never skipped: LogGapError.
+
+    Records with events older than the window of the seen ids have to wait for ClickHouse. They are set aside,
+    with all that follow, and `bill_aside` reads them again: no other partition waits with them, and nothing
+    of them is kept in memory.
     """
 
     def __init__(
@@ -52,7 +58,9 @@ class PartitionSettler:
         self._dead_letters = dead_letters
         self._log_reader = log_reader
         self._old_events = old_events
-        self._is_leaving = False
+        self._aside_to = 0
+        self._may_bill_aside = asyncio.Event()
+        self._fenced: FencedError | None = None
         self._last_record_hash = claim.last_record_hash
         self._max_bytes = max_bytes
         self._on_crossing = on_crossing
@@ -60,22 +68,37 @@ class PartitionSettler:
         self._lock = asyncio.Lock()
 
     async def settle(self, records: Sequence[LogRecord]) -> None:
-        """Returns when all records are billed. FencedError when another process owns the partition,
-        HandedOver when it is given up while they wait for ClickHouse."""
+        """Returns when all records are billed or set aside. FencedError when another process owns the
+        partition."""
         async with self._lock:
+            if self._fenced is not None:
+                raise self._fenced
             todo = [record for record in records if record.offset >= self.next_offset]
-            self._require_contiguous(todo)
-            for chunk in chunks(todo, self._max_bytes):
-                await self._settle(chunk)
+            if not todo or (not self._is_aside and await self._bill_young(todo)):
+                return
+            self._aside_to = max(self._aside_to, todo[-1].offset + 1)
+            self._show_aside()
+            self._may_bill_aside.set()
+
+    async def bill_aside(self) -> None:
+        """Bills what is set aside, until cancelled."""
+        try:
+            while True:
+                await self._may_bill_aside.wait()
+                for chunk in chunks(await self._next_records(), self._max_bytes):
+                    await self._bill_one_aside(self._decoded(chunk))
+                if 0 < self._aside_to - self.next_offset <= _FEW_RECORDS:
+                    await self._catch_up()
+        except FencedError as error:
+            self._fenced = error  # told to whoever brings more
+            raise
+        finally:
+            metrics.records_aside.labels(self._label).set(0)
 
     async def quiesce(self) -> None:
-        """Returns when no batch is being billed; one that waits for ClickHouse is given up."""
-        self._is_leaving = True
-        try:
-            async with self._lock:
-                return
-        finally:
-            self._is_leaving = False
+        """Returns when no batch is being billed; what is set aside is left alone until `settle` is called."""
+        async with self._lock:
+            self._may_bill_aside.clear()
 
     async def is_billed_log(self) -> bool:
         """Whether the log holds what was billed last. LogUnavailable when Kafka can't be asked."""
@@ -96,12 +119,7 @@ class PartitionSettler:
                     f"{self.next_offset}"
                 )
             except LogUnavailable as error:
-                log.warning(
-                    "settle.log_unavailable",
-                    partition=self.claim.partition,
-                    tries=number + 1,
-                    error=str(error),
-                )
+                self._log_unavailable(number, error)
 
     async def watch_log(self) -> None:
         """Looks at the log's end every few seconds, until cancelled. Kafka's client goes to the beginning of
@@ -110,16 +128,85 @@ class PartitionSettler:
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
             await self.require_billed_log()
 
-    async def _settle(self, records: Sequence[LogRecord]) -> None:
-        batch = decode_batch(self.claim.partition, self.claim.incarnation, records)
+    @property
+    def _is_aside(self) -> bool:
+        return self._aside_to > self.next_offset
+
+    def _show_aside(self) -> None:
+        metrics.records_aside.labels(self._label).set(max(0, self._aside_to - self.next_offset))
+
+    async def _bill_young(self, records: Sequence[LogRecord]) -> bool:
+        """Bills records up to the first chunk that has to wait for ClickHouse; whether there was none."""
+        self._require_contiguous(records)
+        for chunk in chunks(records, self._max_bytes):
+            batch = self._decoded(chunk)
+            if old_of(batch, self.seen.forgotten_before(batch.newest_at)):
+                return False
+            await self._settle(batch)
+        return True
+
+    async def _bill_one_aside(self, batch: Batch) -> None:
+        counted = await self._old_events.counted(batch, self.seen.forgotten_before(batch.newest_at))
+        async with self._lock:
+            # Not handed over in the meantime, nor a batch before this one.
+            if self._may_bill_aside.is_set() and batch.first_offset == self.next_offset:
+                await self._settle_aside(batch, counted)
+
+    async def _catch_up(self) -> None:
+        """Bills the last few while nothing more can be set aside; else it might never come to an end."""
+        async with self._lock:
+            try:
+                records = await self._page()
+            except LogUnavailable:
+                return
+            for chunk in chunks(records if self._may_bill_aside.is_set() else (), self._max_bytes):
+                batch = self._decoded(chunk)
+                if old_of(batch, self.seen.forgotten_before(batch.newest_at)):
+                    return
+                await self._settle_aside(batch, ())
+
+    async def _settle_aside(self, batch: Batch, counted: Collection[int]) -> None:
+        await self._settle(batch, counted)
+        self._show_aside()
+        if not self._is_aside:
+            self._may_bill_aside.clear()
+
+    async def _next_records(self) -> Sequence[LogRecord]:
+        """Some hundred of the records that are set aside, the next ones, read again."""
+        async for number in tries():
+            try:
+                return await self._page()
+            except LogUnavailable as error:
+                self._log_unavailable(number, error)
+        raise AssertionError("tries() never ends")
+
+    async def _page(self) -> Sequence[LogRecord]:
+        # No longer than for one page: the reader serves one range at a time.
+        first, end = self.next_offset, self._aside_to
+        async with aclosing(self._log_reader.read(self.claim.partition, first, end)) as pages:
+            async for records in pages:
+                return records
+        return ()
+
+    def _log_unavailable(self, number: int, error: LogUnavailable) -> None:
+        log.warning(
+            "settle.log_unavailable",
+            partition=self.claim.partition,
+            tries=number + 1,
+            error=str(error),
+        )
+
+    def _decoded(self, records: Sequence[LogRecord]) -> Batch:
+        return decode_batch(self.claim.partition, self.claim.incarnation, records)
+
+    async def _settle(self, batch: Batch, counted: Collection[int] = ()) -> None:
+        """Bills a batch; `counted` are indexes of duplicates that the seen ids don't know."""
         if batch.dead_letters:
             await self._publish_dead_letters(batch)
         keys = [key_of(event.organization_id, event.event_id) for event in batch.events]
-        forgotten_before = self.seen.forgotten_before(batch.newest_at)
-        old = await self._old_events.counted(batch, forgotten_before, lambda: self._is_leaving)
         duplicates = self.seen.mark(keys, batch.positions, batch.newest_at)
-        if old:
-            duplicates = sorted(old.union(duplicates))
+        if counted:
+            duplicates = sorted({*counted, *duplicates})
         started = time.perf_counter()
         record = await self._bill(batch, duplicates)
         self.next_offset = batch.next_offset

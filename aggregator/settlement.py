@@ -12,7 +12,7 @@ from aggregator.block_ledger import BlockLedger
 from aggregator.dead_letters import DeadLetters
 from aggregator.domain.batch import LogRecord
 from aggregator.domain.lineage import Incarnation
-from aggregator.errors import FencedError, HandedOver, LogUnavailable, StoreUnavailable
+from aggregator.errors import FencedError, LogUnavailable, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.incarnations import Incarnations
 from aggregator.ledger import Ledger
@@ -109,17 +109,13 @@ class Settlement:
             return {partition: self._settlers[partition].next_offset for partition in wanted}
 
     async def settle(self, partition: int, records: Sequence[LogRecord]) -> int | None:
-        """Bills records and returns the partition; None when another process owns it, or is about to: what
-        is not billed then is read again."""
+        """Takes charge of records, billed or set aside, and returns the partition; None when another process
+        owns it."""
         settler = self._settlers.get(partition)
         if settler is None:
             log.info("settlement.not_owned", partition=partition, records=len(records))
             return None
-        try:
-            await settler.settle(records)
-        except HandedOver as given_up:
-            log.info("settlement.handed_over", partition=partition, reason=str(given_up))
-            return None
+        await settler.settle(records)
         return partition
 
     async def compare_logs(self) -> None:
@@ -147,7 +143,7 @@ class Settlement:
                 existing = self._settlers.get(partition)
                 if (
                     existing is not None
-                    and existing.claim.epoch == claim.epoch
+                    and (existing.claim.epoch, existing.next_offset) == (claim.epoch, claim.next_offset)
                     and await existing.is_billed_log()
                 ):
                     return
@@ -189,6 +185,7 @@ class Settlement:
         work = (
             store.run(),
             store.verify(),
+            settler.bill_aside(),
             settler.watch_log(),
             self._retention.run(claim.partition),
         )

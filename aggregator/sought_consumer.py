@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import aiokafka
 import faust
@@ -15,7 +15,22 @@ from aggregator.errors import NotSought
 log = structlog.get_logger(__name__)
 
 _SOUGHT_WITHIN_SECONDS = 120.0
-"""From an assignment on. Faust restores its tables first, and waits for 90 s for a seek itself."""
+"""From the beginning of a rebalance on, and again from an assignment on. Faust restores its tables first, and
+waits for 90 s for a seek itself."""
+
+
+class Listener(Protocol):
+    """Keeps records of a topic without acknowledging them at once."""
+
+    @property
+    def topic(self) -> str:
+        """Whose records it keeps: nobody waits for their acknowledgement."""
+
+    def revoked(self) -> None:
+        """All partitions may go to others: what is not acknowledged will be delivered again, to whom ever."""
+
+    def assigned(self) -> None:
+        """From now on records come from where they are to go on."""
 
 
 class SoughtThread(driver.AIOKafkaConsumerThread):
@@ -63,6 +78,8 @@ class SoughtConsumer(driver.Consumer):
     Faust's restoring of tables was seen to wait for ever after Kafka had been frozen: no seek came, and
     nothing was billed. So a process whose partitions are not sought in time ends, to be started again.
     """
+
+    app: "SoughtApp"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,13 +133,25 @@ class SoughtConsumer(driver.Consumer):
         super().resume_partitions(ready)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self.app.tell_revoked()
         self._forget()
+        self._watching = asyncio.ensure_future(self._require_sought())
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._forget()
         self._watching = asyncio.ensure_future(self._require_sought())
+        self.app.tell_assigned()
         await super().on_partitions_assigned(assigned, generation_id)
+
+    async def wait_empty(self) -> None:
+        """Waits for what is being processed; not for what is kept to be acknowledged later, which Faust and
+        its agents hold references to."""
+        for message in tuple(self._unacked_messages):
+            if message.topic in self.app.kept_topics:
+                message.acked = True  # and so no acknowledgement that comes late is heard
+                self._unacked_messages.discard(message)
+        await super().wait_empty()
 
     def _new_consumer_thread(self) -> SoughtThread:
         return SoughtThread(self, loop=self.loop, beacon=self.beacon)
@@ -157,6 +186,31 @@ class SoughtTransport(driver.Transport):
 
 class SoughtApp(faust.App):
     """An app with such a consumer."""
+
+    _listeners: tuple[Listener, ...] = ()
+
+    def listen(self, listener: Listener) -> None:
+        """Tells it of rebalances, and of the end."""
+        self._listeners += (listener,)
+
+    @property
+    def kept_topics(self) -> set[str]:
+        """Whose records are acknowledged later than they are processed."""
+        return {listener.topic for listener in self._listeners}
+
+    def tell_revoked(self) -> None:
+        """Called before Faust waits for acknowledgements."""
+        for listener in self._listeners:
+            listener.revoked()
+
+    def tell_assigned(self) -> None:
+        """Called before the first record of an assignment."""
+        for listener in self._listeners:
+            listener.assigned()
+
+    async def stop(self) -> None:
+        self.tell_revoked()
+        await super().stop()
 
     def _new_transport(self) -> driver.Transport:
         return SoughtTransport(self.conf.broker_consumer, self)

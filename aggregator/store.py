@@ -19,7 +19,7 @@ from aggregator.domain.batch import Batch
 from aggregator.domain.blocks import Block
 from aggregator.domain.lineage import Incarnation, lineage
 from aggregator.domain.losses import Loss, lacking, losses_of
-from aggregator.domain.rows import BatchRecord, EventRow, filled
+from aggregator.domain.rows import BatchRecord, Charged, filled
 from aggregator.errors import FencedError, LogUnavailable, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.ledger import Ledger
@@ -184,7 +184,7 @@ class PartitionStore:
 
     async def _fix_block(
         self, taken: Sequence[PendingBatch], held: tuple[int, int] | None = None
-    ) -> tuple[Block, list[EventRow]]:
+    ) -> tuple[Block, list[Charged]]:
         async for number in tries():
             try:
                 rows, lost = await self._block_rows.of(taken, held)
@@ -220,7 +220,7 @@ class PartitionStore:
             taken.append(self._pending.popleft())
         return taken
 
-    def _block(self, taken: Sequence[PendingBatch], rows: Sequence[EventRow]) -> Block:
+    def _block(self, taken: Sequence[PendingBatch], rows: Sequence[Charged]) -> Block:
         first, last = taken[0].record, taken[-1].record
         block = Block(
             partition=first.partition,
@@ -245,7 +245,7 @@ class PartitionStore:
             if await self._blocks.find_block(block) != block:
                 raise
 
-    async def _store(self, block: Block, rows: Sequence[EventRow], *, known: bool) -> None:
+    async def _store(self, block: Block, rows: Sequence[Charged], *, known: bool) -> None:
         """Inserts the block until ClickHouse holds exactly it.
 
         With `known` nothing of it was inserted before, so the first try needs no look at what is there.
@@ -272,7 +272,7 @@ class PartitionStore:
         metrics.blocks_stored.inc()
         metrics.store_seconds.observe(time.perf_counter() - started)
 
-    async def _insert_again(self, block: Block, rows: Sequence[EventRow], *, repair: bool) -> None:
+    async def _insert_again(self, block: Block, rows: Sequence[Charged], *, repair: bool) -> None:
         """Replaces what lower attempts left; the next look at ClickHouse says whether it is exact now.
 
         Where they left nothing, nothing is deleted: that looks through all of a month.
@@ -292,7 +292,7 @@ class PartitionStore:
             await self._store(block, rows, known=False)
 
     async def _store_what_is_left(
-        self, block: Block, rows: Sequence[EventRow], losses: Sequence[Loss]
+        self, block: Block, rows: Sequence[Charged], losses: Sequence[Loss]
     ) -> None:
         """Makes of the block what can still be had of it, once: what ClickHouse holds, be it less; where it
         holds nothing, what the log still gives."""
@@ -323,7 +323,7 @@ class PartitionStore:
                 **msgspec.structs.asdict(loss),
             )
 
-    async def _rows_again(self, block: Block) -> tuple[list[EventRow], list[BatchRecord]]:
+    async def _rows_again(self, block: Block) -> tuple[list[Charged], list[BatchRecord]]:
         """The rows of a block from the log and the ledger, and the batches whose records are gone."""
         records = await self._ledger.batches_between(
             block.partition, block.incarnation, block.first_offset, block.next_offset

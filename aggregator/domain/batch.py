@@ -19,6 +19,7 @@ MOST_DEAD_BYTES = 256 * 1024
 """Of a dead letter's value. In base64 a record as large as Kafka takes is larger than that, and its partition
 would wait for ever; the log still holds all of it at the letter's coordinates."""
 
+_SCHEMAS = frozenset({None, SCHEMA_NAME})
 _MAX_LINES = WHOLE_RECORD
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _MOST_REASON = 500
@@ -58,6 +59,12 @@ def decode_batch(partition: int, incarnation: int, records: Sequence[LogRecord])
     events: list[TrackingEvent] = []
     dead_letters: list[DeadLetter] = []
     for record in records:
+        whole = _decode_whole(record)
+        if whole is not None:
+            first = position(record.offset, 0)
+            positions.extend(range(first, first + len(whole)))
+            events += whole
+            continue
         for index, event in _decode_record(record):
             if isinstance(event, str):
                 dead_letters.append(_dead_letter(partition, incarnation, record, index, event))
@@ -82,33 +89,51 @@ def hash_of(record: LogRecord) -> bytes:
     return blake2b(record.value, digest_size=16).digest()
 
 
+def _decode_whole(record: LogRecord) -> list[TrackingEvent] | None:
+    """All events at once, as the door writes them; None when the lines have to be looked at one by one.
+
+    The decoder also takes several objects on a line, and one over several lines. An index names a line, so
+    what is no event could then not be told from its neighbours: such lines are none.
+    """
+    value = record.value
+    if record.schema not in _SCHEMAS:
+        return None
+    try:
+        events = decode_events(value)
+        if not value.isascii():
+            str(value, "utf-8")  # the decoder looks only at the structure of `data`, not into its strings
+    except _UNDECODABLE:
+        return None
+    # Between two objects there is an end of a line, and nowhere else: so each line is one event. No object
+    # has these bytes within it: an end of a line in a text is none in JSON, and between an object's parts
+    # stands a comma or a colon.
+    between = value.count(b"}\n{")
+    if value.count(b"\n") - value.endswith(b"\n") != between:
+        return None
+    if len(events) != between + 1 or len(events) > _MAX_LINES:
+        return None
+    known = _known_uuids
+    for event in events:
+        if (
+            event.campaign_id not in known
+            or event.organization_id not in known
+            or event.currency not in CURRENCY_DECIMALS
+            or (event.reason is not None and event.billable)
+        ) and _unusable(event):
+            return None
+    return events
+
+
 def _decode_record(record: LogRecord) -> Sequence[tuple[int, TrackingEvent | str]]:
     """(index, event) of each line, with a reason in the event's place where it is none, or can't be used."""
-    if record.schema is not None and record.schema != SCHEMA_NAME:
+    if record.schema not in _SCHEMAS:
         return [(WHOLE_RECORD, f"unknown schema {record.schema!r}")]
-    events: Sequence[TrackingEvent | str] | None = _decode_whole(record.value)
-    if events is None:
-        events = [_decode_line(line) for line in _lines(record.value)]
+    events = [_decode_line(line) for line in _lines(record.value)]
     if len(events) > _MAX_LINES:
         return [(WHOLE_RECORD, f"a record of {len(events)} lines; {_MAX_LINES} are allowed")]
     if not events:
         return [(WHOLE_RECORD, "an empty record")]
     return list(enumerate(events))
-
-
-def _decode_whole(value: bytes) -> list[TrackingEvent] | None:
-    """All events at once; None when the lines have to be looked at one by one.
-
-    The decoder also takes several objects on a line, and one over several lines. An index names a line, so
-    what is no event could then not be told from its neighbours: such lines are none.
-    """
-    try:
-        events = decode_events(value)
-    except _UNDECODABLE:
-        return None
-    ends = value.count(b"\n") + (not value.endswith(b"\n"))  # as the door writes it: no line is blank
-    is_a_line_each = len(events) == ends or len(events) == len(_lines(value))
-    return None if not is_a_line_each or any(map(_unusable, events)) else events
 
 
 def _lines(value: bytes) -> list[bytes]:

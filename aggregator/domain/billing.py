@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from aggregator.domain.crossing import Crossing, crossed_by, near_threshold
+from aggregator.domain.crossing import Crossing, Limits, crossed_by, near_threshold
 from schemas.budget_gates import Coordinates
 from schemas.events import INDEX_BITS, TrackingEvent
 from schemas.reasons import EventType, Threshold, Unbilled
@@ -91,6 +91,7 @@ class Delta(msgspec.Struct):
     unbilled: dict[str, int] = msgspec.field(default_factory=dict)
 
 
+_IMPRESSION = EventType.IMPRESSION
 _COUNTED = {
     EventType.IMPRESSION: "impressions",
     EventType.CLICK: "clicks",
@@ -118,8 +119,16 @@ def tally(events: Sequence[TrackingEvent], duplicates: Iterable[int]) -> dict[st
             delta = deltas[event.campaign_id] = Delta(
                 event.campaign_id, event.organization_id, event.currency
             )
-        if index in dropped:
+        if dropped and index in dropped:
             delta.duplicates += 1
+        elif event.type is _IMPRESSION and event.reason is None and not event.revenue:
+            # Nearly all events, counted here: a call for each would cost as much again.
+            delta.impressions += 1
+            delta.last_received_at = max(delta.last_received_at, event.received_at)
+            if event.billable:
+                delta.billable_impressions += 1
+                delta.billed += event.cost
+                delta.has_flat |= event.flat
         else:
             _count(delta, event)
     return deltas
@@ -131,12 +140,9 @@ def _count(delta: Delta, event: TrackingEvent) -> None:
         if field is not None:
             setattr(delta, field, getattr(delta, field) + 1)
         return
-    if event.type is EventType.IMPRESSION:  # nearly all events: spared the look-up
-        delta.impressions += 1
-        delta.billable_impressions += event.billable
-    else:
-        field = _COUNTED[event.type]
-        setattr(delta, field, getattr(delta, field) + 1)
+    field = _COUNTED[event.type]
+    setattr(delta, field, getattr(delta, field) + 1)
+    delta.billable_impressions += event.billable and event.type is _IMPRESSION
     delta.last_received_at = max(delta.last_received_at, event.received_at)
     if event.revenue:
         delta.revenue += event.revenue
@@ -157,16 +163,17 @@ class Bill(msgspec.Struct, frozen=True):
     openings: dict[str, Opening]
 
 
-def at_risk(deltas: Mapping[str, Delta], accounts: Mapping[str, Account]) -> set[str]:
-    """Campaigns that can't be billed in full at once: near a threshold, or with a flat fee.
+def at_risk(deltas: Iterable[Delta], limits: Iterable[Limits]) -> list[str]:
+    """Campaigns that can't be billed in full at once: near a threshold, or with a flat fee. `limits` has one
+    for each of the deltas.
 
     All others are billed the sum of their costs without a look at their order.
     """
-    return {
-        campaign_id
-        for campaign_id, delta in deltas.items()
-        if delta.has_flat or near_threshold(accounts[campaign_id], delta.billed, delta.billable_impressions)
-    }
+    return [
+        delta.campaign_id
+        for delta, limit in zip(deltas, limits, strict=True)
+        if delta.has_flat or near_threshold(limit, delta.billed, delta.billable_impressions)
+    ]
 
 
 def bill(
@@ -180,24 +187,23 @@ def bill(
     partition: int,
     incarnation: int,
 ) -> Bill:
-    """Bills a batch. `deltas` are those of `tally`, and are completed in place; `crossed` names what each
-    campaign at risk has crossed in its budget version before."""
-    risky = at_risk(deltas, accounts)
-    if not risky:
+    """Bills a batch. `deltas` are those of `tally`, and are completed in place. `accounts` are those at risk,
+    `crossed` names what each of them has crossed in its budget version before."""
+    if not accounts:
         return Bill(deltas, [], {})
-    openings = {campaign_id: _opening(accounts[campaign_id]) for campaign_id in risky}
+    openings = {campaign_id: _opening(account) for campaign_id, account in accounts.items()}
     remaining = {campaign_id: Remaining(opening) for campaign_id, opening in openings.items()}
-    seen = {campaign_id: set(crossed.get(campaign_id, ())) for campaign_id in risky}
-    for campaign_id in risky:
+    seen = {campaign_id: set(crossed.get(campaign_id, ())) for campaign_id in accounts}
+    for campaign_id in accounts:
         delta = deltas[campaign_id]
         delta.billed = delta.overdelivery = delta.billable_impressions = 0
     crossings: list[Crossing] = []
     dropped = set(duplicates)
     for index, event in enumerate(events):
-        if event.campaign_id not in risky or index in dropped or not event.billable:
+        account = accounts.get(event.campaign_id)
+        if account is None or index in dropped or not event.billable:
             continue
         delta = deltas[event.campaign_id]
-        account = accounts[event.campaign_id]
         _charge(delta, account, event, remaining[event.campaign_id])
         at = _coordinates(incarnation, partition, positions[index])
         for threshold in crossed_by(account, delta.billed, delta.billable_impressions):

@@ -6,7 +6,7 @@ import msgspec
 
 from aggregator.domain.batch import Batch
 from aggregator.domain.billing import Opening, Remaining
-from aggregator.domain.blocks import Block, position, position_hash
+from aggregator.domain.blocks import Block, position_hash
 from schemas.events import INDEX_BITS, TrackingEvent
 from schemas.reasons import Unbilled
 
@@ -70,11 +70,23 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     last_record_hash: bytes | None = None
 
 
-def rows_of(batch: Batch, record: BatchRecord) -> list[EventRow]:
-    """The rows of a billed batch: the same, whoever computes them and whenever."""
+class Charged(msgspec.Struct, frozen=True, gc=False):
+    """An event that was counted, its position (blocks.position), and what of its cost was billed, in micros.
+
+    All that a row has follows from it, and from its partition and incarnation.
+    """
+
+    position: int
+    billed: int
+    overdelivery: int
+    event: TrackingEvent
+
+
+def charged_of(batch: Batch, record: BatchRecord) -> list[Charged]:
+    """What becomes rows of a billed batch: the same, whoever computes it and whenever."""
     duplicates = set(record.duplicates)
     remaining = {campaign_id: Remaining(opening) for campaign_id, opening in record.openings.items()}
-    rows: list[EventRow] = []
+    charged: list[Charged] = []
     for at, event in zip(batch.positions, batch.events, strict=True):
         if at in duplicates:
             continue
@@ -83,53 +95,58 @@ def rows_of(batch: Batch, record: BatchRecord) -> list[EventRow]:
             billed, overdelivery = left.charge(event)
         else:
             billed, overdelivery = (event.cost, 0) if event.billable else (0, 0)
-        rows.append(_row(event, at, batch.partition, batch.incarnation, billed, overdelivery))
-    return rows
+        charged.append(Charged(at, billed, overdelivery, event))
+    return charged
 
 
-def filled(block: Block, rows: Sequence[EventRow]) -> Block:
+def rows_of(batch: Batch, record: BatchRecord) -> list[EventRow]:
+    """The rows of a billed batch, as ClickHouse is to have them."""
+    return [_row(charged, batch.partition, batch.incarnation) for charged in charged_of(batch, record)]
+
+
+def filled(block: Block, rows: Sequence[Charged]) -> Block:
     """The block with the figures of these rows."""
     return msgspec.structs.replace(
         block,
         event_rows=len(rows),
         billed=sum(row.billed for row in rows),
-        position_hash=position_hash(position(row.log_offset, row.event_index) for row in rows),
+        position_hash=position_hash(row.position for row in rows),
     )
 
 
-def _row(
-    event: TrackingEvent, at: int, partition: int, incarnation: int, billed: int, overdelivery: int
-) -> EventRow:
+def _row(charged: Charged, partition: int, incarnation: int) -> EventRow:
+    event, at = charged.event, charged.position
+    billed, overdelivery = charged.billed, charged.overdelivery
     return EventRow(
-        organization_id=event.organization_id,
-        campaign_id=event.campaign_id,
-        event_id=event.event_id,
-        type=event.type,
-        occurred_at=event.occurred_at,
-        received_at=event.received_at,
-        channel=event.channel,
-        placement=event.placement,
-        variant=event.variant,
-        country=event.country,
-        visitor_id=event.visitor_id,
-        customer_id=event.customer_id,
-        click_id=event.click_id,
-        url=event.url,
-        referrer=event.referrer,
-        user_agent=event.user_agent,
-        data=bytes(event.data).decode(),
-        currency=event.currency,
-        budget_version=event.budget_version,
-        billable=event.billable,
-        reason=event.reason or "",
-        bot=event.reason is Unbilled.BOT,
-        cost=billed + overdelivery,
-        billed=billed,
-        overdelivery=overdelivery,
-        revenue=event.revenue,
-        revenue_verified=event.revenue_verified,
-        incarnation=incarnation,
-        partition=partition,
-        log_offset=at >> INDEX_BITS,
-        event_index=at & ((1 << INDEX_BITS) - 1),
+        event.organization_id,
+        event.campaign_id,
+        event.event_id,
+        event.type,
+        event.occurred_at,
+        event.received_at,
+        event.channel,
+        event.placement,
+        event.variant,
+        event.country,
+        event.visitor_id,
+        event.customer_id,
+        event.click_id,
+        event.url,
+        event.referrer,
+        event.user_agent,
+        str(event.data, "utf-8"),
+        event.currency,
+        event.budget_version,
+        event.billable,
+        event.reason or "",
+        event.reason is Unbilled.BOT,
+        billed + overdelivery,
+        billed,
+        overdelivery,
+        event.revenue,
+        event.revenue_verified,
+        incarnation,
+        partition,
+        at >> INDEX_BITS,
+        at & ((1 << INDEX_BITS) - 1),
     )

@@ -18,10 +18,13 @@ LATENESS_MS = MINUTE_MS
 owner is some seconds behind the others."""
 
 _RECENT_MS = 10_000
+_NEVER = 2**62
 _QUARTER_MS = QUARTER_MINUTES * MINUTE_MS
 _RECENT_KEPT = 6
 _MINUTES_KEPT = 60 + 2 * LATENESS_MS // MINUTE_MS
 _QUARTERS_KEPT = (DAY_MINUTES + 60) // QUARTER_MINUTES + 2
+
+_NOTHING = (-1, -1)
 
 Metric = Literal["ctr", "rate"]
 
@@ -79,6 +82,32 @@ class Fall(msgspec.Struct, frozen=True):
     baseline: float
 
 
+class Fresh(msgspec.Struct, gc=False):
+    """What was collected of a campaign and is in no window yet: buckets of ten seconds, of which those of an
+    hour and a day are made. `seen` is as in its windows."""
+
+    organization_id: str
+    began_at: int = _NEVER
+    newest_at: int = 0
+    recent: dict[int, Counts] = {}
+    seen: dict[int, tuple[int, int]] = {}
+
+    @property
+    def impressions(self) -> int:
+        return sum(counts.impressions for counts in self.recent.values())
+
+    def add(self, batch: BatchActivity, activity: Activity, at: int) -> None:
+        """Counts what a batch added at `at` (epoch ms), unless it was collected before."""
+        here = (batch.incarnation, batch.next_offset)
+        if here <= self.seen.get(batch.partition, _NOTHING):
+            return
+        self.seen[batch.partition] = here
+        self.began_at = min(self.began_at, at)
+        self.newest_at = max(self.newest_at, at)
+        bucket = at // _RECENT_MS
+        self.recent[bucket] = self.recent.get(bucket, Counts()) + activity
+
+
 class CampaignWindows(msgspec.Struct, array_like=True):
     """The windows of one campaign: sparse rings of buckets by their number since the epoch.
 
@@ -95,20 +124,22 @@ class CampaignWindows(msgspec.Struct, array_like=True):
     seen: dict[int, tuple[int, int]] = {}
     raised: dict[Metric, Raised] = {}
 
-    def add(self, batch: BatchActivity, activity: Activity, at: int) -> bool:
-        """Counts what a batch added at `at` (epoch ms); False when that batch has been counted before."""
-        here = (batch.incarnation, batch.next_offset)
-        if here <= self.seen.get(batch.partition, (-1, -1)):
-            return False
-        self.seen[batch.partition] = here
-        self.began_at = min(self.began_at, at)
-        self.newest_at = max(self.newest_at, at)
+    def has_counted(self, batch: BatchActivity) -> bool:
+        """Whether this batch was counted before."""
+        return (batch.incarnation, batch.next_offset) <= self.seen.get(batch.partition, _NOTHING)
+
+    def merge(self, fresh: "Fresh") -> None:
+        """Counts what was collected of the campaign, none of which was counted before."""
+        self.seen |= fresh.seen
+        self.began_at = min(self.began_at, fresh.began_at)
+        self.newest_at = max(self.newest_at, fresh.newest_at)
         for ring, width, kept in self._rings():
-            ring[at // width] = ring.get(at // width, Counts()) + activity
+            for recent, counts in fresh.recent.items():
+                bucket = recent * _RECENT_MS // width
+                ring[bucket] = ring.get(bucket, Counts()) + counts
             oldest = self.newest_at // width - kept
             for gone in [bucket for bucket in ring if bucket <= oldest]:
                 del ring[gone]
-        return True
 
     def last_minute(self, now: int) -> Counts:
         """The last 50 to 60 seconds before `now` (epoch ms), to the present."""

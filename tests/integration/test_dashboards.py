@@ -21,7 +21,7 @@ from aggregator.domain.rows import EventRow
 from aggregator.event_store import EventStore
 from compose.secrets import load_or_make
 from sql.load import ROOT, clickhouse_query
-from tests.integration.rows import NOW, row
+from tests.integration.rows import NOW, charged, row
 from tests.running import RunningStack
 
 CAMPAIGNS = [f"018f0000-0000-7000-8000-0000000000c{n}" for n in range(4)]
@@ -85,7 +85,7 @@ async def client(clickhouse_url: str) -> AsyncIterator[AsyncClient]:
         rows = ROWS[number::3]
         hashed = position_hash(position(each.log_offset, each.event_index) for each in rows)
         block = Block(1, 0, number, 0, 12, len(rows), sum(each.billed for each in rows), hashed, 1, 1)
-        await store.insert(block, rows)
+        await store.insert(block, [charged(each) for each in rows])
         assert (await store.verify(block)).exact
     yield client
     await client.close()

@@ -14,36 +14,37 @@ import pytest_asyncio
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from aggregator.domain.blocks import Block, position, position_hash
-from aggregator.domain.rows import EventRow
+from aggregator.domain.blocks import Block, position_hash
+from aggregator.domain.rows import Charged, EventRow
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore, query_id
-from tests.integration.rows import NOW, row
+from schemas.events import INDEX_BITS
+from tests.integration.rows import NOW, charged, row
 from tests.running import RunningStack
 
 ROWS = 1_000
 DEADLINE_S = 60
 
 
-def a_block(partition: int, number: int, rows: Sequence[EventRow], epoch: int = 1, attempt: int = 1) -> Block:
+def a_block(partition: int, number: int, rows: Sequence[Charged], epoch: int = 1, attempt: int = 1) -> Block:
     return Block(
         partition=partition,
         incarnation=0,
         block=number,
-        first_offset=rows[0].log_offset,
-        next_offset=rows[-1].log_offset + 1,
+        first_offset=rows[0].position >> INDEX_BITS,
+        next_offset=(rows[-1].position >> INDEX_BITS) + 1,
         event_rows=len(rows),
         billed=sum(each.billed for each in rows),
-        position_hash=position_hash(position(each.log_offset, each.event_index) for each in rows),
+        position_hash=position_hash(each.position for each in rows),
         epoch=epoch,
         attempt=attempt,
     )
 
 
-def block_rows(partition: int, number: int, count: int = ROWS) -> list[EventRow]:
+def block_rows(partition: int, number: int, count: int = ROWS) -> list[Charged]:
     """Rows of the offsets from `number * 1000` on, 500 to a record."""
     return [
-        row(partition, number * 1_000 + n // 500, n % 500, cost=3 + n, billed=2 + n, overdelivery=1)
+        charged(row(partition, number * 1_000 + n // 500, n % 500, cost=3 + n, billed=2 + n, overdelivery=1))
         for n in range(count)
     ]
 
@@ -99,7 +100,7 @@ async def test_every_field_arrives_as_it_was_sent(
         data='{"sku": "A\\"1", "n": [1, 2.5]}',
         url="https://shop.example/?q=a%20b&c='d'",
         billable=False,
-        reason="BACKFILL",
+        reason="BOT",
         bot=True,
         cost=9_000_000_000_000_000,
         billed=9_000_000_000_000_000,
@@ -107,7 +108,7 @@ async def test_every_field_arrives_as_it_was_sent(
         revenue_verified=True,
         budget_version=2**32 - 1,
     )
-    await store.insert(a_block(partition, 1, [sent]), [sent])
+    await store.insert(a_block(partition, 1, [charged(sent)]), [charged(sent)])
 
     columns = ", ".join(EventRow.__struct_fields__)
     result = await client.query(
@@ -124,7 +125,7 @@ async def test_every_field_arrives_as_it_was_sent(
 
 
 async def test_a_block_of_two_months_is_stored_exactly(store: EventStore, partition: int) -> None:
-    rows = [row(partition, n, 0, received_at=NOW - n * 24 * 3600 * 1000) for n in range(62)]
+    rows = [charged(row(partition, n, 0, received_at=NOW - n * 24 * 3600 * 1000)) for n in range(62)]
     block = a_block(partition, 1, rows)
     await store.insert(block, rows)
     assert (await store.verify(block)).exact
@@ -227,7 +228,7 @@ async def test_one_row_in_the_place_of_another_is_seen_by_its_position(
 ) -> None:
     rows = block_rows(partition, 1)
     block = a_block(partition, 1, rows)
-    wrong = [*rows[:-1], msgspec.structs.replace(rows[-1], event_index=511)]
+    wrong = [*rows[:-1], msgspec.structs.replace(rows[-1], position=rows[-1].position + 1)]
     await store.insert(block, wrong)
     assert not (await store.verify(block)).exact
     await mend(store, block, rows)
@@ -267,7 +268,7 @@ async def test_rows_of_another_month_than_the_block_has_are_found_in_the_end(
 ) -> None:
     rows = block_rows(partition, 1, 10)
     block = a_block(partition, 1, rows)
-    astray = [row(partition, 77, 0, received_at=NOW - 90 * 24 * 3600 * 1000)]
+    astray = [charged(row(partition, 77, 0, received_at=NOW - 90 * 24 * 3600 * 1000))]
     await store.insert(block, [*rows, *astray])
     await store.repair(msgspec.structs.replace(block, attempt=2), rows)
     assert [each.event_rows for each in (await store.verify(block)).found] == [1]
@@ -292,7 +293,7 @@ async def test_a_deletion_that_arrives_late_deletes_nothing_that_was_found_exact
 
 
 async def test_a_refused_row_is_an_error_and_stores_nothing(store: EventStore, partition: int) -> None:
-    rows = [row(partition, 0, 0), row(partition, 0, 1, campaign_id="not a uuid")]
+    rows = [charged(row(partition, 0, 0)), charged(row(partition, 0, 1, campaign_id="not a uuid"))]
     block = a_block(partition, 1, rows)
     with pytest.raises(StoreError):
         await store.insert(block, rows)
@@ -331,7 +332,7 @@ async def test_the_start_of_the_server_is_known(store: EventStore) -> None:
     assert first * 1000 > NOW - 24 * 3600 * 1000
 
 
-async def mend(store: EventStore, block: Block, rows: Sequence[EventRow]) -> Block:
+async def mend(store: EventStore, block: Block, rows: Sequence[Charged]) -> Block:
     """What settling does with a block that is not exact."""
     block = again(block)
     await store.repair(block, rows)
@@ -340,7 +341,7 @@ async def mend(store: EventStore, block: Block, rows: Sequence[EventRow]) -> Blo
     return block
 
 
-async def persist(store: EventStore, block: Block, rows: Sequence[EventRow]) -> Block:
+async def persist(store: EventStore, block: Block, rows: Sequence[Charged]) -> Block:
     """Stores a block through failures: verified after each, repaired when it differs."""
     doubtful = False
     async with asyncio.timeout(DEADLINE_S):
@@ -381,7 +382,7 @@ async def test_kills_in_the_middle_of_inserts_lose_and_double_nothing(
     store = EventStore(client)
     started = await store.started_at()
     stored: list[Block] = []
-    expected: list[tuple[int, list[EventRow]]] = [(n, block_rows(partition, n, 5_000)) for n in range(60)]
+    expected: list[tuple[int, list[Charged]]] = [(n, block_rows(partition, n, 5_000)) for n in range(60)]
     kills = 0
     for number, rows in expected:
         insert = asyncio.create_task(persist(store, a_block(partition, number, rows), rows))

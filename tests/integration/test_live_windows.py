@@ -21,6 +21,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from faust.types import TP
 
 from aggregator import sought_consumer
@@ -51,6 +52,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     now: int
     datadir: str
     hangs: bool = False
+    write_seconds: float = 0.2
     lingers: bool = False
 
 
@@ -87,6 +89,7 @@ def worker(settings: WorkerSettings) -> None:
         broker=f"kafka://{settings.kafka}",
         store="memory://",
         datadir=settings.datadir,
+        web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
         table_standby_replicas=0,
@@ -97,10 +100,12 @@ def worker(settings: WorkerSettings) -> None:
         broker_rebalance_timeout=10,
         broker_commit_interval=0.5,
         agent_supervisor="mode.CrashingSupervisor",
-        web_enabled=False,
     )
     live = LiveWindowSettings(
-        rules=AlertRules(window_minutes=15, minimum_impressions=100), take_seconds=0.2, refresh_seconds=0.2
+        rules=AlertRules(window_minutes=15, minimum_impressions=100),
+        take_seconds=0.2,
+        write_seconds=settings.write_seconds,
+        refresh_seconds=0.2,
     )
     publisher = Publisher(settings.kafka, client_id="live-windows")
     health = HealthServer(settings.metrics, lambda: True)
@@ -332,6 +337,57 @@ def test_a_worker_whose_partitions_are_never_sought_ends_to_be_started_again(
     with running_worker(settings) as stuck:
         assert stuck.process.wait(_WITHIN_S) != 0
     assert "NotSought" in (Path(settings.datadir) / "worker.log").read_text()
+
+
+async def test_a_rebalance_does_not_wait_for_records_that_are_kept_for_a_minute(
+    own_kafka: str, feed: Feed, settings_of: Callable[[int], WorkerSettings]
+) -> None:
+    begin = hours_ago(4)
+    campaign = new_id()
+    settings = msgspec.structs.replace(settings_of(begin + 30_000), write_seconds=3_600)
+    with running_worker(settings) as first:
+        workers = [first]
+        sent = 0
+
+        async def counts_all() -> None:
+            nonlocal sent
+            for _ in range(50):
+                sent += 1
+                await feed.send(begin, Activity(campaign, "o", 1))
+            await feed.flush()
+            await until_async(
+                lambda: max(each.gauges(campaign, "1h").get("impressions", 0) for each in workers) == sent,
+                "all is counted, by one of them",
+            )
+
+        await counts_all()
+        with running_worker(
+            msgspec.structs.replace(settings, metrics=f"127.0.0.1:{free_port_base()}")
+        ) as second:
+            workers.append(second)
+            async with asyncio.timeout(_WITHIN_S):
+                while await members(own_kafka, settings.group) != ("Stable", 2):
+                    await asyncio.sleep(0.1)
+            await counts_all()
+            assert await members(own_kafka, settings.group) == ("Stable", 2)
+        workers.remove(second)
+        await counts_all()
+
+
+async def until_async(condition: Callable[[], object], what: str) -> None:
+    await asyncio.to_thread(until, condition, _WITHIN_S, what)
+
+
+async def members(kafka: str, group: str) -> tuple[str, int]:
+    """The state of a consumer group, and how many are in it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        (answer,) = await admin.describe_consumer_groups([group])
+        (described,) = answer.to_object()["groups"]
+        return described["state"], len(described["members"])
+    finally:
+        await admin.close()
 
 
 if __name__ == "__main__":

@@ -20,12 +20,18 @@ SELECT EXISTS (SELECT FROM ledger.partitions
                WHERE partition = :partition AND incarnation = :incarnation AND epoch = :epoch);
 
 -- name: lock_accounts
-SELECT campaign_id, organization_id, currency, budget, budget_version, max_impressions, billed,
-       billable_impressions, flat_billed, gate_version
+-- In the order of their ids, which is that of the locks; what decides whether a campaign is near a threshold.
+SELECT budget, max_impressions, billed, billable_impressions
 FROM ledger.accounts
 WHERE campaign_id = ANY(:campaign_ids::uuid[])
 ORDER BY campaign_id
 FOR UPDATE;
+
+-- name: accounts
+SELECT campaign_id, organization_id, currency, budget, budget_version, max_impressions, billed,
+       billable_impressions, flat_billed, gate_version
+FROM ledger.accounts
+WHERE campaign_id = ANY(:campaign_ids::uuid[]);
 
 -- name: add_unknown_accounts!
 -- An event of a campaign that has no account was stamped by a door that knew it: count it, bill nothing.
@@ -42,30 +48,33 @@ JOIN ledger.accounts a USING (campaign_id, budget_version)
 WHERE c.campaign_id = ANY(:campaign_ids::uuid[]);
 
 -- name: add_to_accounts!
--- Money is added as numeric and stays at the largest bigint: no sum that a client can send stops a partition.
+-- Money is added as numeric and stays at the largest bigint: no sum that a client can send stops a partition. An
+-- array of nothing but zeros comes empty: unnest fills it up with NULL.
 UPDATE ledger.accounts a
-SET impressions = a.impressions + d.impressions,
-    clicks = a.clicks + d.clicks,
-    conversions = a.conversions + d.conversions,
-    bounces = a.bounces + d.bounces,
-    unsubscribes = a.unsubscribes + d.unsubscribes,
-    billable_impressions = a.billable_impressions + d.billable_impressions,
-    billed = least(a.billed + d.billed, 9223372036854775807)::bigint,
-    overdelivery = least(a.overdelivery + d.overdelivery, 9223372036854775807)::bigint,
-    revenue = least(a.revenue + d.revenue, 9223372036854775807)::bigint,
-    unverified_revenue = least(a.unverified_revenue + d.unverified_revenue, 9223372036854775807)::bigint,
-    invalid_impressions = a.invalid_impressions + d.invalid_impressions,
-    invalid_clicks = a.invalid_clicks + d.invalid_clicks,
-    invalid_conversions = a.invalid_conversions + d.invalid_conversions,
-    duplicates = a.duplicates + d.duplicates,
-    flat_billed = a.flat_billed OR d.flat_billed,
-    gate_version = a.gate_version + d.gates,
-    last_received_at = greatest(a.last_received_at, d.last_received_at)
+SET impressions = a.impressions + coalesce(d.impressions, 0),
+    clicks = a.clicks + coalesce(d.clicks, 0),
+    conversions = a.conversions + coalesce(d.conversions, 0),
+    bounces = a.bounces + coalesce(d.bounces, 0),
+    unsubscribes = a.unsubscribes + coalesce(d.unsubscribes, 0),
+    billable_impressions = a.billable_impressions + coalesce(d.billable_impressions, 0),
+    billed = least(a.billed::numeric + coalesce(d.billed, 0), 9223372036854775807)::bigint,
+    overdelivery = least(a.overdelivery::numeric + coalesce(d.overdelivery, 0), 9223372036854775807)::bigint,
+    revenue = least(a.revenue::numeric + coalesce(d.revenue, 0), 9223372036854775807)::bigint,
+    unverified_revenue
+        = least(a.unverified_revenue::numeric + coalesce(d.unverified_revenue, 0), 9223372036854775807)::bigint,
+    invalid_impressions = a.invalid_impressions + coalesce(d.invalid_impressions, 0),
+    invalid_clicks = a.invalid_clicks + coalesce(d.invalid_clicks, 0),
+    invalid_conversions = a.invalid_conversions + coalesce(d.invalid_conversions, 0),
+    duplicates = a.duplicates + coalesce(d.duplicates, 0),
+    flat_billed = a.flat_billed OR coalesce(d.flat_billed, false),
+    gate_version = a.gate_version + coalesce(d.gates, 0),
+    last_received_at = greatest(a.last_received_at,
+                                timestamptz 'epoch' + d.last_received_at * interval '1 millisecond')
 FROM unnest(:campaign_ids::uuid[], :impressions::bigint[], :clicks::bigint[], :conversions::bigint[],
-            :bounces::bigint[], :unsubscribes::bigint[], :billable_impressions::bigint[], :billed::numeric[],
-            :overdelivery::numeric[], :revenue::numeric[], :unverified_revenue::numeric[],
+            :bounces::bigint[], :unsubscribes::bigint[], :billable_impressions::bigint[], :billed::bigint[],
+            :overdelivery::bigint[], :revenue::bigint[], :unverified_revenue::bigint[],
             :invalid_impressions::bigint[], :invalid_clicks::bigint[], :invalid_conversions::bigint[],
-            :duplicates::bigint[], :flat_billed::boolean[], :gates::integer[], :last_received_at::timestamptz[])
+            :duplicates::bigint[], :flat_billed::boolean[], :gates::integer[], :last_received_at::bigint[])
      AS d (campaign_id, impressions, clicks, conversions, bounces, unsubscribes, billable_impressions, billed,
            overdelivery, revenue, unverified_revenue, invalid_impressions, invalid_clicks, invalid_conversions,
            duplicates, flat_billed, gates, last_received_at)

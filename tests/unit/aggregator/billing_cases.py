@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from aggregator.domain.batch import Batch
-from aggregator.domain.billing import Account, Delta, bill, tally
+from aggregator.domain.billing import Account, Delta, at_risk, bill, tally
 from aggregator.domain.blocks import position
 from aggregator.domain.crossing import Crossing
 from aggregator.domain.rows import BatchRecord, EventRow, rows_of
@@ -86,12 +86,13 @@ class MemoryLedger:
     def bill(self, batch: Batch, duplicates: Sequence[int] = ()) -> None:
         deltas = tally(batch.events, duplicates)
         crossed = {campaign_id: frozenset(these) for campaign_id, these in self.crossed.items()}
+        risky = at_risk(deltas.values(), [self.accounts[campaign_id] for campaign_id in deltas])
         outcome = bill(
             batch.events,
             batch.positions,
             duplicates,
             deltas,
-            self.accounts,
+            {campaign_id: self.accounts[campaign_id] for campaign_id in risky},
             crossed,
             partition=batch.partition,
             incarnation=batch.incarnation,

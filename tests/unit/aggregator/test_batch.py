@@ -135,6 +135,14 @@ def test_a_full_record_is_read_and_one_beyond_all_coordinates_is_not() -> None:
     assert [d.index for d in over.dead_letters] == [-1]
 
 
+@pytest.mark.parametrize("between", [b"", b" ", b"\t"])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n", b"\n \n"])
+def test_two_objects_on_a_line_are_none_however_many_lines_there_are(between: bytes, end: bytes) -> None:
+    batch = decode(record_of(line() + between + line() + end))
+    assert batch.events == []
+    assert [letter.index for letter in batch.dead_letters] == [0]
+
+
 def test_blank_lines_have_no_index_whether_all_is_well_or_not() -> None:
     value = b"\n\n" + line() + b"\n \r\n" + line() + b"\n"
     well = decode(record_of(value))
@@ -172,6 +180,14 @@ def test_an_object_over_two_lines_is_none_and_the_next_dead_letter_is_still_the_
     batch = decode(record_of(b"\n".join([head, tail, bad, line()]), 9))
     assert batch.positions == [position(9, 3)]
     assert [(d.index, d.value) for d in batch.dead_letters] == [(0, head), (1, tail), (2, bad)]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_each_line_of_an_object_over_two_is_a_dead_letter_also_where_all_would_decode(end: bytes) -> None:
+    halves = line().replace(b",", b"\n,", 1)
+    batch = decode(record_of(line() + b"\n" + halves + b"\n" + line() + end))
+    assert [letter.index for letter in batch.dead_letters] == [1, 2]
+    assert [p & 1023 for p in batch.positions] == [0, 3]
 
 
 def test_the_last_record_is_told_from_another_at_its_offset() -> None:

@@ -141,7 +141,7 @@ def test_a_duplicate_is_counted_as_such_and_in_nothing_else() -> None:
 def test_a_campaign_is_at_risk_once_its_batch_could_reach_a_threshold(billed: int, risky: bool) -> None:
     deltas = tally([event_of(cost=60), event_of(cost=40)], [])
     accounts = {CAMPAIGN: account_of(budget=1_000, billed=billed)}
-    assert at_risk(deltas, accounts) == ({CAMPAIGN} if risky else set())
+    assert at_risk(deltas.values(), accounts.values()) == ([CAMPAIGN] if risky else [])
 
 
 def test_the_record_keeps_openings_only_of_campaigns_that_were_clipped() -> None:

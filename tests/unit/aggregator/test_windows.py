@@ -13,6 +13,7 @@ from aggregator.domain.windows import (
     CampaignWindows,
     Counts,
     Fall,
+    Fresh,
     decode_windows,
     encode_windows,
     judged_minute,
@@ -33,6 +34,16 @@ def activity(impressions: int = 0, clicks: int = 0, conversions: int = 0, billed
     return Activity("c", "o", impressions, clicks, conversions, billed)
 
 
+def add(windows: CampaignWindows, batch: BatchActivity, activity: Activity, at: int) -> bool:
+    """As a take of this batch alone does; whether it was counted."""
+    if windows.has_counted(batch):
+        return False
+    fresh = Fresh("o")
+    fresh.add(batch, activity, at)
+    windows.merge(fresh)
+    return True
+
+
 class Flight:
     """A campaign that is told of one batch a minute."""
 
@@ -48,7 +59,7 @@ class Flight:
             self.minute += 1
             at = START + (self.minute - 1) * MINUTE_MS
             if impressions or clicks:
-                self.windows.add(batch(self.minute), activity(impressions, clicks), at)
+                add(self.windows, batch(self.minute), activity(impressions, clicks), at)
             now = START // MINUTE_MS + self.minute
             self.falls += [(self.minute, fall) for fall in self.windows.judge(now, self.rules)]
 
@@ -59,8 +70,8 @@ class Flight:
 
 def test_the_last_minute_and_hour_hold_what_happened_in_them() -> None:
     windows = CampaignWindows("o", START)
-    windows.add(batch(1), activity(10, 1, 0, 500), START)
-    windows.add(batch(2), activity(20, 2, 1, 700), START + 30 * MINUTE_MS)
+    add(windows, batch(1), activity(10, 1, 0, 500), START)
+    add(windows, batch(2), activity(20, 2, 1, 700), START + 30 * MINUTE_MS)
     now = START + 30 * MINUTE_MS + 20_000
     assert windows.last_minute(now) == Counts(20, 2, 1, 700)
     assert windows.last_hour(now) == Counts(30, 3, 1, 1_200)
@@ -71,24 +82,24 @@ def test_the_last_minute_and_hour_hold_what_happened_in_them() -> None:
 
 def test_a_batch_that_comes_again_is_not_counted_again() -> None:
     windows = CampaignWindows("o", START)
-    assert windows.add(batch(10), activity(5), START)
-    assert not windows.add(batch(10), activity(5), START)
-    assert not windows.add(batch(7), activity(5), START)
-    assert windows.add(batch(7, partition=1), activity(5), START)
+    assert add(windows, batch(10), activity(5), START)
+    assert not add(windows, batch(10), activity(5), START)
+    assert not add(windows, batch(7), activity(5), START)
+    assert add(windows, batch(7, partition=1), activity(5), START)
     assert windows.last_hour(START) == Counts(10)
 
 
 def test_a_new_incarnation_begins_with_offsets_of_its_own() -> None:
     windows = CampaignWindows("o", START)
-    windows.add(batch(100, incarnation=0), activity(5), START)
-    assert windows.add(batch(3, incarnation=1), activity(5), START)
-    assert not windows.add(batch(200, incarnation=0), activity(5), START)
+    add(windows, batch(100, incarnation=0), activity(5), START)
+    assert add(windows, batch(3, incarnation=1), activity(5), START)
+    assert not add(windows, batch(200, incarnation=0), activity(5), START)
 
 
 def test_a_late_batch_is_counted_in_its_own_minute() -> None:
     windows = CampaignWindows("o", START)
-    windows.add(batch(1), activity(1), START + 10 * MINUTE_MS)
-    windows.add(batch(1, partition=1), activity(7), START)
+    add(windows, batch(1), activity(1), START + 10 * MINUTE_MS)
+    add(windows, batch(1, partition=1), activity(7), START)
     assert windows.last_minute(START + 10 * MINUTE_MS) == Counts(1)
     assert windows.last_hour(START + 10 * MINUTE_MS) == Counts(8)
     assert windows.last_hour(START + HOUR * MINUTE_MS) == Counts(1)
@@ -96,8 +107,8 @@ def test_a_late_batch_is_counted_in_its_own_minute() -> None:
 
 def test_a_batch_older_than_all_windows_changes_none_of_them() -> None:
     windows = CampaignWindows("o", START)
-    windows.add(batch(1), activity(1), START + 3 * 24 * HOUR * MINUTE_MS)
-    windows.add(batch(2), activity(1), START)
+    add(windows, batch(1), activity(1), START + 3 * 24 * HOUR * MINUTE_MS)
+    add(windows, batch(2), activity(1), START)
     assert windows.last_hour(START + 3 * 24 * HOUR * MINUTE_MS) == Counts(1)
     assert windows.last_hour(START) == Counts()
 
@@ -192,7 +203,7 @@ def test_a_minute_is_judged_only_when_another_has_passed() -> None:
 
 def test_windows_are_stale_when_a_day_and_an_hour_have_passed() -> None:
     windows = CampaignWindows("o", START)
-    windows.add(batch(1), activity(1), START)
+    add(windows, batch(1), activity(1), START)
     assert not windows.is_stale(START + 25 * HOUR * MINUTE_MS)
     assert windows.is_stale(START + 26 * HOUR * MINUTE_MS)
 
@@ -218,7 +229,7 @@ reports = st.lists(
 
 def fold(windows: CampaignWindows, numbered: Iterable[tuple[int, Report]]) -> CampaignWindows:
     for offset, (partition, at, impressions, clicks) in numbered:
-        windows.add(batch(offset + 1, partition), activity(impressions, clicks), START + at)
+        add(windows, batch(offset + 1, partition), activity(impressions, clicks), START + at)
     return windows
 
 
@@ -233,6 +244,22 @@ def test_reading_on_from_a_stored_value_and_an_older_offset_gives_the_same(
     whole = fold(CampaignWindows("o", START), numbered)
     restored = decode_windows(encode_windows(fold(CampaignWindows("o", START), numbered[:cut])))
     assert fold(restored, numbered[again:]) == whole
+
+
+@settings(max_examples=50, deadline=None)
+@given(reports, st.data())
+def test_what_is_collected_for_a_while_counts_as_if_it_had_been_counted_at_once(
+    told: list[Report], data: st.DataObject
+) -> None:
+    numbered = list(enumerate(told))
+    cut = data.draw(st.integers(0, len(told)))
+    windows = fold(CampaignWindows("o", START), numbered[:cut])
+    fresh = Fresh("o")
+    for offset, (partition, at, impressions, clicks) in numbered[cut:]:
+        for _ in range(data.draw(st.integers(1, 2))):
+            fresh.add(batch(offset + 1, partition), activity(impressions, clicks), START + at)
+    windows.merge(fresh)
+    assert windows == fold(CampaignWindows("o", START), numbered)
 
 
 @settings(max_examples=50, deadline=None)

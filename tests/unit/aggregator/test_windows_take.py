@@ -4,7 +4,7 @@ from prometheus_client import REGISTRY
 
 from aggregator.domain.windows import MINUTE_MS, AlertRules, CampaignWindows, decode_windows
 from aggregator.live_gauges import Gauges
-from aggregator.live_windows import Take
+from aggregator.live_take import Standing, Take
 from schemas.campaign_activity import Activity, BatchActivity
 from schemas.domain_events import DomainEvent
 from schemas.ids import new_id
@@ -16,19 +16,39 @@ RULES = AlertRules(window_minutes=15, minimum_impressions=100)
 class Table(dict[bytes, bytes]):
     """What is stored between takes."""
 
-    watermark = 0
+    def __init__(self, *values: dict[bytes, bytes]) -> None:
+        super().__init__(*values)
+        self.standing = Standing()
 
     def take(self, *batches: BatchActivity, published_at: int | None = None) -> list[DomainEvent]:
-        take = Take(self.get, lambda: [key.decode() for key in self], RULES, self.watermark)
+        alerts: list[DomainEvent] = []
+        take = self._begin()
         for batch in batches:
             take.add(batch, batch.at if published_at is None else published_at)
-        for key, value in take.changes().items():
-            if value is None:
-                del self[key]
+            if take.ends:
+                alerts += self._end(take)
+                take = self._begin()
+        return alerts + self._end(take)
+
+    def restart(self) -> None:
+        self.standing = Standing()
+        for value in self.values():
+            self.standing.include(decode_windows(value))
+
+    def _begin(self) -> Take:
+        return Take(self.get, lambda: [key.decode() for key in self], RULES, self.standing)
+
+    def _end(self, take: Take) -> list[DomainEvent]:
+        alerts: list[DomainEvent] = []
+        for change in take.changes():
+            if change is None:
+                continue
+            alerts += change.alerts
+            if change.value is None:
+                self.pop(change.campaign_id.encode(), None)
             else:
-                self[key] = value
-        self.watermark = take.watermark
-        return take.alerts
+                self[change.campaign_id.encode()] = change.value
+        return alerts
 
     def windows(self, campaign: str) -> CampaignWindows:
         return decode_windows(self[campaign.encode()])
@@ -69,7 +89,7 @@ def test_what_is_read_again_with_its_state_is_not_told_again() -> None:
     table = Table()
     table.take(*falling(campaign))
     stored = dict(table)
-    table.watermark = 0
+    table.restart()
     assert table.take(*falling(campaign)) == []
     assert table == stored
 
@@ -92,7 +112,7 @@ def test_a_stamp_from_the_future_counts_when_it_was_published() -> None:
     table = Table()
     table.take(batch(1, 250_000_000_000_000, Activity(campaign, "o", 7)), published_at=START)
     assert table.windows(campaign).last_hour(START).impressions == 7
-    assert table.watermark == START
+    assert table.standing.watermark == START
 
 
 def test_a_batch_of_duplicates_only_makes_no_windows() -> None:
