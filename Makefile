@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo up test faults fuzz lint unit clean lock
+.PHONY: setup demo up test faults fuzz bench bench-full lint unit clean lock
 
 setup: $(STAMP)
 
@@ -53,6 +53,13 @@ faults: lint
 fuzz: export FLIGHTLINE_FUZZ_CASES ?= 1000000
 fuzz: lint
 	$(BIN)/pytest -n 0 -s tests/faults/fuzz $(TEST_ARGS)
+
+# One table of what each stage costs, in .flightline/bench.json as well: half an hour, or some hours.
+bench: setup
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+bench-full: setup
+	$(BIN)/python -m tests.bench --full $(BENCH_ARGS)
 
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header -o requirements.lock

@@ -1,0 +1,135 @@
+"""What a bench finds: one row a figure, as a table to read and as JSON to compare."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure is to reach."""
+
+    value: float
+    at_most: bool = False
+
+    def met_by(self, value: float) -> bool:
+        return value <= self.value if self.at_most else value >= self.value
+
+    def __str__(self) -> str:
+        return f"{'≤' if self.at_most else '≥'} {number(self.value)}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: `samples` are those of the runs; none for what could not be measured, as `notes` tell.
+
+    `beside` holds the samples of what was measured in the same runs, by name.
+    """
+
+    row: str
+    what: str
+    unit: str
+    samples: Sequence[float]
+    goal: Goal | None = None
+    notes: str = ""
+    beside: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float | None:
+        return statistics.median(self.samples) if self.samples else None
+
+    @property
+    def verdict(self) -> str:
+        if self.goal is None:
+            return ""
+        if self.median is None:
+            return "not measured"
+        return "yes" if self.goal.met_by(self.median) else "NO"
+
+
+@dataclass
+class Report:
+    """All figures of one run of the command, in their order."""
+
+    figures: list[Figure] = field(default_factory=list)
+
+    def add(self, *figures: Figure) -> None:
+        self.figures += figures
+        for figure in figures:
+            print(_line(figure), flush=True)  # noqa: T201  a run takes long: each is shown as it is found
+
+    def table(self) -> str:
+        """Markdown."""
+        head = (
+            "| row | figure | median (min to max) of n | goal | met | beside it |",
+            "|---|---|---|---|---|---|",
+        )
+        return "\n".join([*head, *map(_line, self.figures)])
+
+    def write(self, file: Path) -> None:
+        content = {
+            "machine": machine(),
+            "figures": [{**asdict(figure), "median": figure.median} for figure in self.figures],
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _line(figure: Figure) -> str:
+    samples = figure.samples
+    shown = "—"
+    if figure.median is not None:
+        spread = (
+            f" ({number(min(samples))} to {number(max(samples))}) of {len(samples)}"
+            if len(samples) > 1
+            else ""
+        )
+        shown = f"{number(figure.median)}{spread} {figure.unit}"
+    beside = [
+        f"{name} {number(statistics.median(values))}" for name, values in figure.beside.items() if values
+    ]
+    cells = (
+        figure.row,
+        figure.what,
+        shown,
+        str(figure.goal or ""),
+        figure.verdict,
+        "; ".join(part for part in (*beside, figure.notes) if part),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def number(value: float) -> str:
+    """Three digits at least, and all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def share(ordered: Sequence[float], part: float) -> float:
+    """The value that this part of the ordered samples does not exceed."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+
+
+def machine() -> dict[str, object]:
+    """Where and what was measured."""
+    models = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607  whichever git is there
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "cores": os.cpu_count(),
+        "cpu": models[0].partition(":")[2].strip() if models else platform.machine(),
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+    }
+
+
+def _lines(file: Path) -> Iterable[str]:
+    return file.read_text().splitlines() if file.exists() else ()
