@@ -17,8 +17,8 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from compose.demo.control import ControlApi, pricing
 from schemas.ids import new_id
-from tests.bench.engines import Void, until
-from tests.bench.figures import Figure, Goal, Report, share
+from tests.bench.engines import Void, metric, until
+from tests.bench.figures import Figure, Goal, Report, p99_of
 from tests.bench.form import Form
 from tests.bench.load import Answers, open_loop
 from tests.bench.machine import Spent, memory_mb, spending
@@ -107,7 +107,7 @@ class Chain:
 
         async def are_known() -> bool:
             return (
-                await _metric(self.stack.ready.ingest, 'flightline_ingest_known{table="campaign-state"}')
+                await metric(self.stack.ready.ingest, 'flightline_ingest_known{table="campaign-state"}')
                 >= count
             )
 
@@ -270,35 +270,19 @@ async def _freshness(form: Form, whole: Chain, rate: float) -> list[Figure]:
     await asyncio.sleep(2)
     sending = asyncio.create_task(_probe(whole, probe, sent, form.probed_seconds))
     seen = [asyncio.create_task(_seen(there, sent, sending)) for there in (stored, shown)]
-    taken = [sorted(each) for each in await asyncio.gather(*seen)]
+    taken = await asyncio.gather(*seen)
     if load.done():
         raise RuntimeError("the load ended before the probes")
     await load
     what = f"at {rate:,.0f} events/s"
     notes = f"looked at each {_POLL_SECONDS * 1e3:.0f} ms"
     figures = [
-        Figure(
-            "5",
-            f"beacon to {name}, {what}, p99 of {len(each):,}",
-            "ms",
-            [share(each, 0.99) * 1e3],
-            _FRESH_MS,
-            notes=notes,
-            beside={"median:": [share(each, 0.5) * 1e3]},
-        )
+        p99_of("5", f"beacon to {name}, {what}, p99 of {len(each):,}", each, _FRESH_MS, notes=notes)
         for name, each in zip(("ClickHouse", "the metrics of the API"), taken, strict=True)
     ]
-    asked.sort()
     return [
         *figures,
-        Figure(
-            "7",
-            f"GET /campaigns/…/metrics, {what}, p99 of {len(asked):,}",
-            "ms",
-            [share(asked, 0.99) * 1e3],
-            _QUERY_MS,
-            beside={"median:": [share(asked, 0.5) * 1e3]},
-        ),
+        p99_of("7", f"GET /campaigns/…/metrics, {what}, p99 of {len(asked):,}", asked, _QUERY_MS),
     ]
 
 
@@ -352,17 +336,9 @@ async def _stops(form: Form, whole: Chain, rate: float) -> list[Figure]:
             campaigns.append(campaign)
     await load
     over = [float((await whole.api.metrics(campaign)).overdelivery_cost.amount) for campaign in campaigns]
-    taken.sort()
     what = f"at {rate:,.0f} events/s, {len(taken)} campaigns"
     return [
-        Figure(
-            "6",
-            f"crossing click to `serve: false`, {what}, p99",
-            "ms",
-            [share(taken, 0.99) * 1e3],
-            _STOPPED_MS,
-            beside={"median:": [share(taken, 0.5) * 1e3]},
-        ),
+        p99_of("6", f"crossing click to `serve: false`, {what}, p99", taken, _STOPPED_MS),
         Figure(
             "6",
             f"overdelivery, {what}, a click each {_CLICK_SECONDS * 1e3:.0f} ms of 1.00 each",
@@ -396,9 +372,3 @@ async def _stop(http: aiohttp.ClientSession, whole: Chain, campaign: str) -> flo
         await asyncio.gather(*clicking)
     assert crossing is not None
     return min(stopped) - crossing
-
-
-async def _metric(url: str, name: str) -> float:
-    async with aiohttp.ClientSession() as http, http.get(f"{url}/metrics") as answer:
-        lines = (await answer.text()).splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))

@@ -200,15 +200,20 @@ class Service:
             raise RuntimeError(f"it ended with {self.process.returncode}")
 
     async def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
+        """See `metric`."""
         host, port = self.address
-        async with aiohttp.ClientSession() as http, http.get(f"http://{host}:{port}/metrics") as answer:
-            lines = (await answer.text()).splitlines()
-        return sum(
-            float(line.rpartition(" ")[2])
-            for line in lines
-            if line.startswith((f"{name} ", f"{name}{{"))  # with or without labels
-        )
+        return await metric(f"http://{host}:{port}", name)
+
+
+async def metric(url: str, name: str) -> float:
+    """What a service shows: the sum over the labels, if `name` has none."""
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith((f"{name} ", f"{name}{{"))  # with or without labels
+    )
 
 
 @asynccontextmanager

@@ -114,6 +114,20 @@ def share(ordered: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
+def p99_of(row: str, what: str, seconds: Iterable[float], goal: Goal, *, notes: str = "") -> Figure:
+    """The p99 of many waits as one figure, in ms, with their median beside it."""
+    ordered = sorted(seconds)
+    return Figure(
+        row,
+        what,
+        "ms",
+        [share(ordered, 0.99) * 1e3],
+        goal,
+        notes=notes,
+        beside={"median:": [share(ordered, 0.5) * 1e3]},
+    )
+
+
 def machine() -> dict[str, object]:
     """Where and what was measured."""
     models = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]

@@ -12,7 +12,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from sql.load import clickhouse_query
 from tests.bench.engines import Engines, engines
-from tests.bench.figures import Figure, Goal, Report, share
+from tests.bench.figures import Figure, Goal, Report, p99_of, share
 from tests.bench.form import Form
 
 _QUESTIONS = ("campaign_totals", "series_by_hour", "series_by_day", "totals_by_channel", "totals_by_variant")
@@ -56,14 +56,12 @@ async def rows(report: Report, form: Form) -> None:
             for name, taken in (await _time(client, world.campaigns, since, until)).items():
                 medians.setdefault(name, []).append(share(taken, 0.5))
                 report.add(
-                    Figure(
+                    p99_of(
                         "7",
                         f"{name.replace('_', ' ')} of one campaign among {form.campaigns:,}, "
                         f"{size / 1e6:.0f} M events, p99 of {len(taken)}",
-                        "ms",
-                        [share(taken, 0.99) * 1e3],
+                        taken,
                         _P99_MS,
-                        beside={"median:": [share(taken, 0.5) * 1e3]},
                     )
                 )
         await client.close()
