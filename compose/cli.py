@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from compose import maintenance
+from compose import audit, maintenance
 from compose.demo.command import command as demo
 from compose.errors import ComposeError
 from compose.layout import MAX_AGGREGATORS, Ports, require_folder
@@ -71,6 +71,7 @@ def up(
 app.command()(maintenance.doctor)
 app.command()(maintenance.migrate)
 app.command()(maintenance.token)
+app.add_typer(audit.app, name="audit")
 app.command("demo")(demo)
 app.command("replay")(replay)
 app.command("reconcile")(reconcile)

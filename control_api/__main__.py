@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
+import ssl
 import sys
 from typing import Any
 
@@ -16,8 +18,11 @@ from granian.server.embed import Server
 from control_api.app import create_app
 from control_api.errors import SettingsError
 from control_api.life import Life
-from control_api.settings import Settings, load
+from control_api.settings import GrpcSettings, Settings, load
 
+_WAITING_CONNECTIONS, _MOST_CONNECTIONS = 1_024, 4_096
+"""At a time, idle ones and streams too: Granian's own default accepts 128, and none beyond them."""
+_OTHER_FILES = 512
 _ANSWER_SECONDS = 2.5
 _END_SECONDS = 4.5
 
@@ -27,25 +32,47 @@ def main() -> None:
     setting is wrong."""
     try:
         settings = load(os.environ)
-        _require_free(settings)
+        _require_free("FLIGHTLINE_BIND", settings.host, settings.port)
+        if settings.grpc is not None:
+            _require_free("FLIGHTLINE_GRPC_BIND", settings.grpc.host, settings.grpc.port)
+            _require_certificate(settings.grpc)
     except SettingsError as error:
         sys.exit(f"control_api: {error}")
     _configure_logging()
+    _allow_connections()
     uvloop.run(_serve(settings))
 
 
-def _require_free(settings: Settings) -> None:
+def _require_free(name: str, host: str, port: int) -> None:
     """Raises SettingsError when another program has the port; other replicas may (SO_REUSEPORT)."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM
-        )[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             probe.bind(address)
     except OSError as error:
-        raise SettingsError(f"FLIGHTLINE_BIND cannot be bound: {error}.") from None
+        raise SettingsError(f"{name} cannot be bound: {error}.") from None
+
+
+def _require_certificate(grpc: GrpcSettings) -> None:
+    """Raises SettingsError when its files cannot be used: before anything is started."""
+    if grpc.certificate is None or grpc.key is None:
+        return
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=grpc.client_ca)
+        context.load_cert_chain(grpc.certificate, grpc.key)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise SettingsError(f"FLIGHTLINE_GRPC_TLS_… cannot be used: {error}.") from None
+
+
+def _allow_connections() -> None:
+    """Many systems give a process 1,024 open files at first, and more to one that asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _serve(settings: Settings) -> None:
@@ -57,6 +84,8 @@ async def _serve(settings: Settings) -> None:
         interface=Interfaces.ASGI,
         websockets=False,
         log_enabled=False,
+        backlog=_WAITING_CONNECTIONS,
+        backpressure=_MOST_CONNECTIONS,
     )
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -8,7 +8,8 @@ import msgspec
 from control_api.auth.tokens import Claims, Tokens
 from control_api.clock import utc_now
 from control_api.domain.keys import PREFIXES, KeyRequest
-from control_api.handlers.actor import ADMIN, Actor
+from control_api.domain.permissions import Role
+from control_api.handlers.actor import Actor
 from control_api.handlers.keys import publish_key, stored_key
 from control_api.settings import Settings
 from control_api.stores.database import Database
@@ -49,7 +50,7 @@ async def bootstrap(
     write_key = write_key or new_key(KeyKind.PUBLISHABLE)
     server_key = server_key or new_key(KeyKind.SERVER)
     now = utc_now()
-    actor = Actor(user_id=admin_id, organization_id=organization_id, roles=(ADMIN,))
+    actor = Actor(user_id=admin_id, organization_id=organization_id, roles=(Role.ADMIN,))
     wanted = {
         write_key: KeyRequest(name="first publishable key", kind=KeyKind.PUBLISHABLE, scopes=(Scope.WRITE,)),
         server_key: KeyRequest(name="first server key", kind=KeyKind.SERVER, scopes=tuple(Scope)),
@@ -57,11 +58,11 @@ async def bootstrap(
 
     async def work(unit: PostgresUnit) -> None:
         await unit.ensure_organization(organization_id, organization_name, "UTC", "EUR")
-        await unit.ensure_user(admin_id, organization_id, f"admin@{organization_id}.invalid", [ADMIN])
+        await unit.ensure_user(admin_id, organization_id, f"admin@{organization_id}.invalid", [Role.ADMIN])
         for clear, asked in wanted.items():
             await _ensure_key(unit, clear, asked, actor, now)
 
-    database = Database(settings.postgres, pool_size=1)
+    database = Database.of(settings.postgres, pool_size=1)
     try:
         await database.in_transaction(work)
     finally:
@@ -84,7 +85,7 @@ def mint_admin_token(
     lifetime: timedelta = _TOKEN_LIFETIME,
 ) -> str:
     """An access token of an admin, signed with the service's secret."""
-    claims = Claims(admin_id, organization_id, (ADMIN,))
+    claims = Claims(admin_id, organization_id, (Role.ADMIN,))
     return Tokens(jwt_secret).mint(claims, now=now, lifetime=lifetime)
 
 

@@ -33,6 +33,10 @@ class MalformedRequest(ControlError):
         self.errors = tuple(errors)
 
 
+class TooLarge(ControlError):
+    """A file is larger than what is taken, as it was sent or decompressed."""
+
+
 class TooSlow(ControlError):
     """A body was not sent in time."""
 
@@ -49,8 +53,36 @@ class InvalidRequest(ControlError):
         self.errors = tuple(errors)
 
 
+class WebhookInactive(ControlError):
+    """Nothing is sent to a webhook that is not active."""
+
+
+class TooManyWebhooks(ControlError):
+    """The organization has as many webhooks as it may."""
+
+
+class JobFinished(ControlError):
+    """The job has come to its end before."""
+
+
+class TooManyJobs(ControlError):
+    """The organization has as many jobs as it may have that have not ended."""
+
+
+class NotCarriedOut(ControlError):
+    """Possible by itself, but all or nothing was asked for."""
+
+
 class NameTaken(ControlError):
     """Another campaign of the organization has this name."""
+
+
+class IdempotencyKeyReused(ControlError):
+    """The Idempotency-Key was sent with another request before."""
+
+
+class RepeatUnreadable(ControlError):
+    """The request was carried out before, but its answer cannot be read any more."""
 
 
 class PreconditionRequired(ControlError):
@@ -65,5 +97,54 @@ class PreconditionFailed(ControlError):
         self.current = current
 
 
+class EmailTaken(ControlError):
+    """Another user of the organization has this email address."""
+
+
+class LastAdmin(ControlError):
+    """The organization would be left without an active admin."""
+
+
+class TooManyRequests(ControlError):
+    """A rate limit is used up; `retry_after` are the seconds to wait."""
+
+    def __init__(self, sentence: str, retry_after: float) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after
+
+
 class Unavailable(ControlError):
-    """Postgres cannot be reached or is too busy; trying again later may succeed."""
+    """An engine cannot be reached or is too busy; trying again later may succeed."""
+
+    retry_after = "1"
+    """Seconds."""
+
+
+class DoorUnavailable(Unavailable):
+    """No door has promised anything; what became of an event is not known."""
+
+    def __init__(self, sentence: str, retry_after: str = "1") -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after
+
+
+class TooManyEvents(ControlError):
+    """The door takes no more events of this organization at this moment."""
+
+    def __init__(self, sentence: str, retry_after: str) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after
+
+
+class EventRejected(ControlError):
+    """The door refuses an event for good; `reason` is one of schemas.reasons.Rejected."""
+
+    def __init__(self, sentence: str, reason: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class TooManyStreams(ControlError):
+    """The organization follows as many campaigns as it may."""
+
+    retry_after = "5"

@@ -20,6 +20,10 @@ class DomainEventType(StrEnum):
     CANCELLED = "flightline.campaign.cancelled"
     DELETED = "flightline.campaign.deleted"
     BUDGET_THRESHOLD_CROSSED = "flightline.campaign.budget-threshold-crossed"
+    APPROVAL_REQUESTED = "flightline.campaign.approval-requested"
+    APPROVAL_APPROVED = "flightline.campaign.approval-approved"
+    APPROVAL_REJECTED = "flightline.campaign.approval-rejected"
+    APPROVAL_WITHDRAWN = "flightline.campaign.approval-withdrawn"
     PERFORMANCE_ALERT = "flightline.campaign.performance-alert"
 
 
@@ -35,4 +39,5 @@ class DomainEvent(msgspec.Struct, frozen=True, kw_only=True):
     specversion: str = SPEC_VERSION
     datacontenttype: str = "application/json"
     correlationid: str | None = None
+    traceparent: str | None = None
     data: dict[str, Any]

@@ -1,5 +1,6 @@
 """Named queries: `postgres/queries/OWNER.sql`, `clickhouse/queries/NAME.sql`, `sqlite/OWNER.sql`."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ def postgres_queries(owner: str) -> Any:
     """
     path = ROOT / "postgres" / "queries" / f"{owner}.sql"
     return aiosql.from_path(path, "asyncpg", mandatory_parameters=False)
+
+
+@cache
+def postgres_parts(owner: str) -> dict[str, str]:
+    """The parts of which one owner's query is put together, by name."""
+    text = (ROOT / "postgres" / "queries" / f"{owner}.sql").read_text()
+    _, *named = re.split(r"^-- name: (.+)\n", text, flags=re.MULTILINE)
+    return {name: part.strip("\n") for name, part in zip(named[::2], named[1::2], strict=True)}
 
 
 @cache

@@ -1,32 +1,35 @@
-"""Every route under /api/v1 needs a valid Bearer token."""
+"""Every route under /api/v1 needs a valid token or key, but for those that the table opens to anyone."""
 
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
-from control_api.errors import Unauthorized
-from control_api.handlers.actor import Actor
+from control_api.auth.authenticator import Credentials, Told
+from control_api.auth.rates import Taken
+from control_api.domain.permissions import OF_ROUTE, Anyone
 
-_SCHEME = "bearer"
 
-
-class BearerAuthentication(AbstractAuthenticationMiddleware):
-    """Makes the Actor of a request from its token; raises Unauthorized."""
+class Authentication(AbstractAuthenticationMiddleware):
+    """Makes the Actor of a request. Raises Unauthorized, MalformedRequest, TooManyRequests."""
 
     async def authenticate_request(
         self, connection: ASGIConnection[Any, Any, Any, Any]
     ) -> AuthenticationResult:
         """Called for each request, before its route."""
-        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != _SCHEME or not token.strip():
-            raise Unauthorized("send an Authorization header with a Bearer token")
         services = connection.app.state.services
-        claims = services.tokens.verify(token.strip(), services.clock())
-        actor = Actor(
-            user_id=claims.sub,
-            organization_id=claims.org,
-            roles=claims.roles,
-            correlation_id=connection.scope["state"].get("request_id"),
+        entrance, told = services.access.entrance, connection.scope["state"]
+
+        def tell(taken: Taken) -> None:
+            told["rate"] = taken
+
+        route = (connection.scope["method"], connection.scope["path_template"])  # type: ignore[typeddict-item]
+        if OF_ROUTE.get(route) is Anyone.AT_ALL:
+            entrance.unknown(told.get("address"), tell)
+            return AuthenticationResult(user=None, auth=None)
+        given = Credentials(
+            connection.headers.getall("authorization", []), connection.headers.getall("x-api-key", [])
         )
-        return AuthenticationResult(user=actor, auth=claims)
+        about = Told(told.get("request_id"), told.get("traceparent"), told.get("address"))
+        actor = await entrance.actor(given, about, services.clock(), tell)
+        return AuthenticationResult(user=actor, auth=None)

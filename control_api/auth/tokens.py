@@ -17,11 +17,14 @@ _LEEWAY_SECONDS = 5
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """Who a token speaks for."""
+    """Who a token speaks for; `sid` is the session of a login."""
 
     sub: str
     org: str
     roles: tuple[str, ...] = ()
+    sid: str | None = None
+    exp: float | None = None
+    """Epoch seconds; known of a token that was checked."""
 
 
 class Tokens:
@@ -33,6 +36,7 @@ class Tokens:
     def mint(self, claims: Claims, *, now: datetime, lifetime: timedelta) -> str:
         """A signed token."""
         issued = int(now.timestamp())
+        session = {"sid": claims.sid} if claims.sid else {}
         return jwt.encode(
             {"alg": ALGORITHM, "typ": "JWT"},
             {
@@ -43,6 +47,7 @@ class Tokens:
                 "aud": AUDIENCE,
                 "iat": issued,
                 "exp": issued + int(lifetime.total_seconds()),
+                **session,
             },
             self._key,
         )
@@ -65,6 +70,7 @@ class Tokens:
         except (JoseError, ValueError, TypeError, msgspec.ValidationError) as error:
             raise Unauthorized("the token is not valid or has expired") from error
         user, organization = canonical_uuid(claims.sub), canonical_uuid(claims.org)
-        if user is None or organization is None:
-            raise Unauthorized("the token's sub and org must be ids")
-        return Claims(user, organization, claims.roles)
+        session = canonical_uuid(claims.sid) if claims.sid else None
+        if user is None or organization is None or (claims.sid and session is None):
+            raise Unauthorized("the token's sub, org and sid must be ids")
+        return Claims(user, organization, claims.roles, session, claims.exp)

@@ -36,6 +36,12 @@ def needs_approval(effective: Micros | None, organization: Organization, currenc
     return effective is None or effective > to_micros(threshold)
 
 
+def is_approval_missing(campaign: Campaign, organization: Organization) -> bool:
+    """Whether the budget needs an approval that this version of it does not have."""
+    needed = needs_approval(campaign.effective_budget, organization, campaign.currency)
+    return needed and campaign.approved_budget_version != campaign.budget_version
+
+
 def final_reason(crossed: frozenset[Threshold]) -> StatusReason | None:
     """The reason for which a campaign that crossed these is COMPLETED, if it is."""
     return next((reason for threshold, reason in _FINAL.items() if threshold in crossed), None)
@@ -67,6 +73,7 @@ def with_budget_version(
     same = (
         campaign.effective_budget == previous.effective_budget
         and campaign.max_impressions == previous.max_impressions
+        and campaign.currency == previous.currency
     )
     if same:
         return campaign, frozenset()

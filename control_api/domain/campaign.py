@@ -162,7 +162,8 @@ class PendingBudget(msgspec.Struct, frozen=True, rename="camel"):
 
 class Campaign(Content, frozen=True, kw_only=True):
     """The aggregate. `version` rises with every change, `budget_version` with every change of the effective
-    budget or of maxImpressions. `closed_since` is when it last stopped running."""
+    budget or of maxImpressions. `closed_since` is when it last stopped running; `approved_budget_version` is
+    the budget version of a DRAFT that somebody has approved."""
 
     id: str
     organization_id: str
@@ -171,6 +172,8 @@ class Campaign(Content, frozen=True, kw_only=True):
     budget_version: int = 1
     acknowledged_threshold: int = 0
     pending_budget: PendingBudget | None = None
+    approved_budget_version: int | None = None
+    budget_changed_by: str | None = None
     closed_since: datetime | None = None
     created_by: str
     created_at: datetime

@@ -13,7 +13,10 @@ from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, InvalidCampaign
 from control_api.domain.submission import Submission
 from control_api.domain.targeting import check_rules
+from control_api.domain.texts import composed, unseen_in
 
+NAME = "/name"
+DESCRIPTION = "/description"
 START = "/startDate"
 END = "/endDate"
 _FIRST_YEAR, _LAST_YEAR = 1970, 9000
@@ -34,9 +37,8 @@ def read_submission(submission: Submission, default_currency: str) -> Read:
     amounts, errors = read_amounts(submission, default_currency)
     start = _moment(START, submission.start_date or None, errors)
     end = _moment(END, submission.end_date, errors)
-    name = (submission.name or "").strip()
-    if not name:
-        errors.append(FieldError("/name", "a name is required"))
+    name = composed(submission.name or "")
+    errors.extend(_check_texts(name, submission.description or ""))
     if submission.type is UNSET:
         errors.append(FieldError("/type", "a type is required"))
     if submission.start_date is UNSET:
@@ -57,6 +59,15 @@ def read_submission(submission: Submission, default_currency: str) -> Read:
         currency=amounts.currency,
     )
     return Read(content, amounts, tuple(errors))
+
+
+def _check_texts(name: str, description: str) -> Iterator[FieldError]:
+    if not name:
+        yield FieldError(NAME, "a name is required")
+    elif unseen := unseen_in(name):
+        yield FieldError(NAME, unseen)
+    if unseen := unseen_in(description, lines=True):
+        yield FieldError(DESCRIPTION, unseen)
 
 
 def new_content(

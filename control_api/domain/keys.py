@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from ipaddress import IPv6Address
 from typing import Annotated
 
 import msgspec
@@ -14,8 +15,9 @@ from schemas.reasons import Scope
 
 PREFIXES = {KeyKind.PUBLISHABLE: "pk_", KeyKind.SERVER: "sk_"}
 HINT_LENGTH = 8
-_Rate = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-_Origin = Annotated[str, msgspec.Meta(pattern=r"^https?://[A-Za-z0-9.\[\]:-]{1,255}$")]
+Rate = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+_HOST = r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
+Origin = Annotated[str, msgspec.Meta(pattern=rf"^https?://{_HOST}(:[0-9]{{1,5}})?$")]
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -24,9 +26,9 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forb
     name: ShortText
     kind: KeyKind
     scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1, max_length=10)] = (Scope.WRITE,)
-    allowed_origins: Annotated[tuple[_Origin, ...], msgspec.Meta(max_length=100)] = ()
-    events_per_second: _Rate | None = None
-    burst: _Rate | None = None
+    allowed_origins: Annotated[tuple[Origin, ...], msgspec.Meta(max_length=100)] = ()
+    events_per_second: Rate | None = None
+    burst: Rate | None = None
     expires_at: Moment | None = None
 
 
@@ -54,8 +56,19 @@ def check_key(request: KeyRequest, now: datetime) -> Iterator[FieldError]:
     """What is wrong with a request: a publishable key is public, so it may only report what visitors do."""
     if request.kind is KeyKind.PUBLISHABLE and set(request.scopes) - {Scope.WRITE}:
         yield FieldError("/scopes", "a publishable key can only have the scope events:write")
+    for index, origin in enumerate(request.allowed_origins):
+        if not _names_a_host(origin):
+            yield FieldError(f"/allowedOrigins/{index}", "the brackets hold no IPv6 address")
     if request.expires_at is not None and request.expires_at <= now:
         yield FieldError("/expiresAt", "must be in the future")
+
+
+def _names_a_host(origin: str) -> bool:
+    _, bracketed, rest = origin.partition("[")
+    try:
+        return not bracketed or IPv6Address(rest.partition("]")[0]) is not None
+    except ValueError:
+        return False
 
 
 def as_browsers_send(origin: str) -> str:

@@ -6,7 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from control_api.domain.account import Account
-from control_api.domain.budget import final_reason, may_cross, needs_approval, unacknowledged
+from control_api.domain.budget import final_reason, is_approval_missing, may_cross, unacknowledged
 from control_api.domain.campaign import Campaign
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import (
@@ -45,7 +45,7 @@ SCHEDULED = "SCHEDULED"
 def require(campaign: Campaign, act: Act) -> None:
     """Raises NotInThisStatus unless the act leads out of the campaign's status."""
     if act not in ALLOWED[campaign.status]:
-        raise _refusal(NotInThisStatus, campaign, _WRONG_STATUS.format(act, campaign.status))
+        raise refusal(NotInThisStatus, campaign, _WRONG_STATUS.format(act, campaign.status))
 
 
 def activate(
@@ -60,19 +60,19 @@ def activate(
     """DRAFT or PAUSED to ACTIVE. `account.crossed` must hold the crossings of the current budget version."""
     require(campaign, Act.ACTIVATE)
     if campaign.end_date is not None and campaign.end_date <= now:
-        raise _refusal(DatePassed, campaign, "the endDate has passed")
+        raise refusal(DatePassed, campaign, "the endDate has passed")
     start = now if start_now and _has_not_run(campaign, now) else campaign.start_date
     if campaign.status is CampaignStatus.DRAFT:
         if start < now:
-            raise _refusal(DatePassed, campaign, "the startDate has passed: change it, or use startNow")
-        if needs_approval(campaign.effective_budget, organization, campaign.currency):
-            raise _refusal(
+            raise refusal(DatePassed, campaign, "the startDate has passed: change it, or use startNow")
+        if is_approval_missing(campaign, organization):
+            raise refusal(
                 ApprovalRequired, campaign, "the budget is above the organization's approval threshold"
             )
     if final_reason(account.crossed):
-        raise _refusal(BudgetSpent, campaign, "the budget or the impressions of this version are used up")
+        raise refusal(BudgetSpent, campaign, "the budget or the impressions of this version are used up")
     if unacknowledged(campaign, account.crossed) and not acknowledge_budget:
-        raise _refusal(
+        raise refusal(
             BudgetNotAcknowledged,
             campaign,
             "90 % of the budget is billed: raise it, or use acknowledgeBudget",
@@ -124,9 +124,9 @@ def complete_if_due(campaign: Campaign, *, now: datetime) -> Campaign:
 def require_deletable(campaign: Campaign, account: Account) -> None:
     """Raises unless the campaign may be deleted: not ACTIVE, and without recorded events."""
     if campaign.status is CampaignStatus.ACTIVE:
-        raise _refusal(NotInThisStatus, campaign, _WRONG_STATUS.format("delete", campaign.status))
+        raise refusal(NotInThisStatus, campaign, _WRONG_STATUS.format("delete", campaign.status))
     if account.has_events:
-        raise _refusal(HasEvents, campaign, "events were recorded for this campaign: stop it instead")
+        raise refusal(HasEvents, campaign, "events were recorded for this campaign: stop it instead")
 
 
 def effective_status(campaign: Campaign, now: datetime) -> str:
@@ -145,7 +145,8 @@ def warnings(campaign: Campaign) -> tuple[str, ...]:
     return ()
 
 
-def _refusal(kind: type[NotPossible], campaign: Campaign, sentence: str) -> NotPossible:
+def refusal(kind: type[NotPossible], campaign: Campaign, sentence: str) -> NotPossible:
+    """Why a step is not possible, with the campaign's status and the ways out of it."""
     return kind(sentence, campaign.status, ALLOWED[campaign.status])
 
 

@@ -73,9 +73,9 @@ def metrics_of(account: Account) -> Metrics:
         billable_impressions=account.billable_impressions,
         ctr=percentage(account.clicks, account.impressions),
         conversion_rate=percentage(account.conversions, account.clicks),
-        cost_per_click=_cost_per(account.billed, account.clicks, account.currency),
-        cost_per_conversion=_cost_per(account.billed, account.conversions, account.currency),
-        roas=_ratio(account.revenue, account.billed),
+        cost_per_click=cost_per(account.billed, account.clicks, account.currency),
+        cost_per_conversion=cost_per(account.billed, account.conversions, account.currency),
+        roas=ratio(account.revenue, account.billed),
         roi=percentage(account.revenue - account.billed, account.billed),
         unbilled=account.unbilled,
         invalid_traffic=InvalidTraffic(
@@ -93,11 +93,13 @@ def percentage(part: int, whole: int) -> Decimal | None:
     return (Decimal(part * 100) / whole).quantize(_PERCENT_PLACES, ROUND_HALF_UP)
 
 
-def _ratio(part: int, whole: int) -> Decimal | None:
+def ratio(part: int, whole: int) -> Decimal | None:
+    """`part` over `whole`, to two decimals; None for a whole of zero."""
     return (Decimal(part) / whole).quantize(_RATIO_PLACES, ROUND_HALF_UP) if whole else None
 
 
-def _cost_per(micros: int, count: int, currency: str) -> Money | None:
+def cost_per(micros: int, count: int, currency: str) -> Money | None:
+    """What one of `count` costs; None when there is none."""
     if count == 0:
         return None
     return from_micros(int((Decimal(micros) / count).quantize(Decimal(1), ROUND_HALF_UP)), currency)

@@ -64,5 +64,17 @@ class BudgetSpent(NotPossible):
     """The budget or the impressions of this budget version are used up."""
 
 
+class ApprovalNotNeeded(NotPossible):
+    """There is no budget of the campaign that waits for approval."""
+
+
+class ApprovalAsked(NotPossible):
+    """The approval was asked for already, and nobody has decided yet."""
+
+
+class ApprovalDecided(Refusal):
+    """The approval was decided on, or withdrawn by a change, before."""
+
+
 class HasEvents(NotPossible):
     """A campaign with recorded events cannot be deleted."""

@@ -9,7 +9,7 @@ import msgspec
 from control_api.domain.account import Account
 from control_api.domain.budget import keep_budget, needs_approval
 from control_api.domain.campaign import Campaign, Content, Settings
-from control_api.domain.content_rules import END, START, Read, refuse, start_in_future
+from control_api.domain.content_rules import DESCRIPTION, END, NAME, START, Read, refuse, start_in_future
 from control_api.domain.money_rules import BUDGET, BUDGET_LIMIT, over_limit
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, FieldsNotChangeable
@@ -102,7 +102,8 @@ def _touches_only_kept(pointer: str, differing: frozenset[str]) -> bool:
     """Whether an error is about a value that stays as it is; the order of dates concerns both of them."""
     if pointer == END:
         return not differing & {START, END}
-    return pointer in (START, "/targetingRules", "/settings/channels") and pointer not in differing
+    kept = (NAME, DESCRIPTION, START, "/targetingRules", "/settings/channels")
+    return pointer in kept and pointer not in differing
 
 
 def _end_in_future(end: datetime | None, now: datetime) -> Iterator[FieldError]:

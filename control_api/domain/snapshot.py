@@ -17,11 +17,14 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """Who or what changed a campaign: a user's id or a part of the system, and the request's id."""
+    """Who or what changed something: a user's id, `key:ID` or a part of the system, why, and the request's id
+    and trace. `address` is a keyed hash of where from."""
 
     actor: str
     correlation_id: str | None = None
     justification: str | None = None
+    address: str | None = None
+    traceparent: str | None = None
 
 
 def millis(moment: datetime) -> int:
@@ -79,5 +82,6 @@ def event_of(
         time=at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         organization=campaign.organization_id,
         correlationid=cause.correlation_id,
+        traceparent=cause.traceparent,
         data=told | (data or {}),
     )

@@ -8,13 +8,12 @@ import msgspec
 from control_api.domain.account import Account
 from control_api.domain.campaign import Campaign, Content
 from control_api.domain.content_rules import new_content, read_submission
-from control_api.domain.lifecycle import require_deletable
 from control_api.domain.refusals import FieldError
 from control_api.domain.replacement import replace
 from control_api.domain.submission import Submission
 from control_api.errors import NameTaken, NotFound, Unauthorized
 from control_api.handlers.actor import Actor
-from control_api.handlers.change import Saved, lock, publish, save
+from control_api.handlers.change import Saved, audit, lock, publish, save
 from control_api.handlers.listing import ListQuery, write_cursor
 from control_api.handlers.ports import Store, Unit
 from schemas.domain_events import DomainEventType
@@ -25,7 +24,7 @@ from schemas.reasons import CampaignStatus
 class Page(msgspec.Struct, frozen=True):
     """One page of a list, and where the next one begins."""
 
-    items: list[tuple[Campaign, Account]]
+    items: list[tuple[Campaign, Account | None]]
     next_cursor: str | None
 
 
@@ -36,17 +35,19 @@ async def create(
 
     `unread` are the fields of the submission that could not be read.
     """
-    campaign_id = new_id()
 
     async def work(unit: Unit) -> Saved:
+        campaign_id = new_id()
         organization = await unit.organization(actor.organization_id)
         if organization is None:
             raise Unauthorized("the token names an organization that does not exist")
         content = new_content(submission, organization, now, unread)
         await _require_free_name(unit, actor.organization_id, content.name, campaign_id)
-        campaign = _draft(content, campaign_id, actor, now)
+        campaign = draft(content, campaign_id, actor, now)
         await unit.create_campaign(campaign)
-        outbox_id = await publish(unit, campaign, [DomainEventType.CREATED], actor.cause(), now)
+        kinds, cause = [DomainEventType.CREATED], actor.cause()
+        outbox_id = await publish(unit, campaign, kinds, cause, now)
+        await audit(unit, None, campaign, kinds, cause, now)
         account = Account(
             currency=campaign.currency,
             budget=campaign.effective_budget,
@@ -115,36 +116,24 @@ async def replace_content(
     return await store.in_transaction(work)
 
 
-async def delete(store: Store, actor: Actor, campaign_id: str, if_match: int | None, now: datetime) -> None:
-    """Only without recorded events, and not while ACTIVE. The account stays, and a row to publish from."""
-
-    async def work(unit: Unit) -> None:
-        before, account = await lock(unit, actor.organization_id, campaign_id, if_match)
-        require_deletable(before, account)
-        await save(
-            unit,
-            before=before,
-            after=msgspec.structs.replace(before, deleted_at=now),
-            account=account,
-            kind=DomainEventType.DELETED,
-            cause=actor.cause(),
-            now=now,
-            updated_by=actor.user_id,
-        )
-
-    await store.in_transaction(work)
+def draft(content: Content, campaign_id: str, actor: Actor, now: datetime) -> Campaign:
+    """A new campaign of the actor's organization."""
+    return draft_by(content, campaign_id, actor.organization_id, actor.user_id, now)
 
 
-def _draft(content: Content, campaign_id: str, actor: Actor, now: datetime) -> Campaign:
+def draft_by(
+    content: Content, campaign_id: str, organization_id: str, user_id: str, now: datetime
+) -> Campaign:
+    """A new campaign of an organization, made by a user of it."""
     fields = {field.name: getattr(content, field.name) for field in msgspec.structs.fields(Content)}
     return Campaign(
         **fields,
         id=campaign_id,
-        organization_id=actor.organization_id,
+        organization_id=organization_id,
         status=CampaignStatus.DRAFT,
-        created_by=actor.user_id,
+        created_by=user_id,
         created_at=now,
-        updated_by=actor.user_id,
+        updated_by=user_id,
         updated_at=now,
     )
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from control_api.domain.audit import entry_of
 from control_api.domain.keys import (
     HINT_LENGTH,
     PREFIXES,
@@ -14,6 +15,7 @@ from control_api.domain.keys import (
     check_key,
     snapshot_of,
 )
+from control_api.domain.permissions import Permission
 from control_api.errors import InvalidRequest, NotFound, Unauthorized
 from control_api.handlers.actor import Actor
 from control_api.handlers.ports import Store, Unit
@@ -32,20 +34,22 @@ class MadeKey(msgspec.Struct, frozen=True):
 
 
 async def make(store: Store, actor: Actor, asked: KeyRequest, now: datetime) -> MadeKey:
-    """A new key. Raises InvalidRequest."""
+    """A new key. Raises InvalidRequest, and Forbidden: who may report no events makes no key that can."""
+    actor.require(Permission.EVENTS_TRACK)
     if errors := tuple(check_key(asked, now)):
         raise InvalidRequest(errors)
-    clear = PREFIXES[asked.kind] + secrets.token_urlsafe(_SECRET_BYTES)
-    key = stored_key(clear, asked, actor, now)
 
-    async def work(unit: Unit) -> None:
+    async def work(unit: Unit) -> MadeKey:
+        clear = PREFIXES[asked.kind] + secrets.token_urlsafe(_SECRET_BYTES)
+        key = stored_key(clear, asked, actor, now)
         if await unit.organization(actor.organization_id) is None:
             raise Unauthorized("the token names an organization that does not exist")
         await unit.create_key(key)
         await publish_key(unit, key)
+        await _audit(unit, actor, "key.made", key, now)
+        return MadeKey(key, clear)
 
-    await store.in_transaction(work)
-    return MadeKey(key, clear)
+    return await store.in_transaction(work)
 
 
 async def revoke(store: Store, actor: Actor, key_id: str, now: datetime) -> StoredKey:
@@ -60,6 +64,7 @@ async def revoke(store: Store, actor: Actor, key_id: str, now: datetime) -> Stor
         revoked = msgspec.structs.replace(key, revoked_at=now, version=key.version + 1)
         await unit.revoke_key(key_id, now)
         await publish_key(unit, revoked)
+        await _audit(unit, actor, "key.revoked", revoked, now)
         return revoked
 
     return await store.in_transaction(work)
@@ -68,6 +73,12 @@ async def revoke(store: Store, actor: Actor, key_id: str, now: datetime) -> Stor
 async def publish_key(unit: Unit, key: StoredKey) -> int:
     """Puts the key's snapshot into the outbox."""
     return await unit.add_to_outbox(access_keys.TOPIC, key.key_hash, msgspec.json.encode(snapshot_of(key)))
+
+
+async def _audit(unit: Unit, actor: Actor, action: str, key: StoredKey, now: datetime) -> None:
+    told = {"name": key.name, "kind": key.kind, "hint": key.hint, "scopes": key.scopes}
+    entry = entry_of(actor.cause(), now, actor.organization_id, action, ("key", key.id), after=told)
+    await unit.audit(entry)
 
 
 def stored_key(clear: str, asked: KeyRequest, actor: Actor, now: datetime) -> StoredKey:

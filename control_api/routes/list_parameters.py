@@ -41,7 +41,9 @@ class ListParameters(msgspec.Struct, frozen=True, rename="camel"):
     created_after: Moment | None = None
     created_before: Moment | None = None
     updated_after: Moment | None = None
-    sort: Annotated[str, msgspec.Meta(description=_SORT)] = "-updatedAt"
+    sort: Annotated[str, msgspec.Meta(description=_SORT, pattern=rf"^-?({'|'.join(SortKey)})$")] = (
+        "-updatedAt"
+    )
     include: tuple[Literal["metrics"], ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""/api/v1/organization and /api/v1/auth/me"""
+"""/api/v1/organization"""
 
 from litestar import Controller, get, put
 
@@ -8,7 +8,7 @@ from control_api.routes.openapi import documented
 from control_api.routes.request import ApiRequest, required_if_match_of
 from control_api.routes.responses import JsonResponse
 from control_api.routes.services import Services
-from control_api.routes.views import MeView, OrganizationView, organization_view
+from control_api.routes.views import OrganizationView, organization_view
 
 
 class OrganizationRoutes(Controller):
@@ -31,18 +31,3 @@ class OrganizationRoutes(Controller):
         version = required_if_match_of(request)
         changed = await organization.replace(services.store, request.user, data, version, services.clock())
         return JsonResponse(organization_view(changed), headers={"ETag": f'"{changed.version}"'})
-
-
-@get("/auth/me", operation_class=documented(), summary="Who am I", tags=["Organization"])
-async def me(request: ApiRequest, services: Services) -> JsonResponse[MeView]:
-    """The user and the organization that the token speaks for."""
-    actor = request.user
-    user = await services.store.user(actor.organization_id, actor.user_id)
-    view = MeView(
-        id=actor.user_id,
-        organization_id=actor.organization_id,
-        roles=actor.roles,
-        email=user.email if user else None,
-        name=user.name if user else None,
-    )
-    return JsonResponse(view)

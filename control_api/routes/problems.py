@@ -1,5 +1,6 @@
 """RFC 9457: every refusal and error as a problem with a stable type, in one place."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,6 @@ from control_api.domain.refusals import FieldError
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-_RETRY_AFTER_SECONDS = "1"
 
 
 class ProblemType(msgspec.Struct, frozen=True):
@@ -41,6 +41,7 @@ class Problem(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     current_status: str | UnsetType = UNSET
     allowed_transitions: tuple[str, ...] | UnsetType = UNSET
     current_version: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
 
 
 _R, _E = refusals, errors
@@ -87,23 +88,98 @@ BY_ERROR: dict[type[Exception], ProblemType] = {
     _R.HasEvents: ProblemType(
         "has-events", 409, "Events were recorded", "Stop the campaign instead of deleting it."
     ),
+    _R.ApprovalNotNeeded: ProblemType(
+        "approval-not-needed", 409, "Nothing to approve", "The campaign may run with its budget as it is."
+    ),
+    _R.ApprovalAsked: ProblemType(
+        "approval-asked", 409, "Asked for already", "Wait until somebody has decided on it."
+    ),
+    _R.ApprovalDecided: ProblemType(
+        "approval-decided", 409, "Decided already", "Read the approval; ask for a new one if it is needed."
+    ),
+    _E.NotCarriedOut: ProblemType(
+        "not-carried-out",
+        424,
+        "Nothing was changed",
+        "Correct what is wrong with the other ids, or send them without `atomic`.",
+    ),
     _E.NameTaken: ProblemType(
         "name-taken", 409, "The name is taken", "Names are unique in an organization, whatever their case."
+    ),
+    _E.WebhookInactive: ProblemType(
+        "webhook-inactive", 409, "The webhook is not active", "Change it to `active` first."
+    ),
+    _E.TooManyWebhooks: ProblemType(
+        "too-many-webhooks", 409, "Too many webhooks", "Delete a webhook that is not used any more."
     ),
     _E.NotFound: ProblemType(
         "not-found", 404, "Not found", "Check the id and the organization of your token."
     ),
     _E.Unauthorized: ProblemType("unauthorized", 401, "Not authenticated", "Send a valid Bearer token."),
     _E.Forbidden: ProblemType("forbidden", 403, "Not allowed", "Ask an admin of your organization."),
+    _E.IdempotencyKeyReused: ProblemType(
+        "idempotency-key-reused",
+        422,
+        "The Idempotency-Key was used before",
+        "Send a new key with a new request, and the same key only with the very same one.",
+    ),
+    _E.RepeatUnreadable: ProblemType(
+        "already-done",
+        409,
+        "Already carried out",
+        "The request was carried out the first time; read what it made.",
+    ),
     _E.PreconditionRequired: ProblemType(
         "precondition-required", 428, "If-Match is required", "Send the ETag of the version that you changed."
     ),
     _E.PreconditionFailed: ProblemType(
         "precondition-failed", 412, "Changed by others", "Read the current version and change that."
     ),
+    _E.TooLarge: ProblemType(
+        "too-large",
+        413,
+        "The body is too large",
+        "Bodies have 1 MiB at most; files to import have 64 MiB, as they are sent and decompressed.",
+    ),
+    _E.JobFinished: ProblemType(
+        "job-finished", 409, "The job has ended", "Read the job: what it has done stays."
+    ),
+    _E.TooManyJobs: ProblemType(
+        "too-many-jobs", 409, "Too many jobs", "Send the file again when some of your jobs have ended."
+    ),
     _E.TooSlow: ProblemType("too-slow", 408, "The body took too long", "Send the same request again."),
     _E.UnsupportedMediaType: ProblemType(
-        "unsupported-media-type", 415, "The media type is not supported", "Send plain JSON in UTF-8."
+        "unsupported-media-type",
+        415,
+        "The media type is not supported",
+        "Send JSON in UTF-8; files to import as CSV, NDJSON or JSON.",
+    ),
+    _E.EmailTaken: ProblemType(
+        "email-taken", 409, "The email address is taken", "Change the user that has it, or take another one."
+    ),
+    _E.LastAdmin: ProblemType(
+        "last-admin", 409, "The last admin", "Make another user an admin first, or activate one."
+    ),
+    _E.TooManyRequests: ProblemType(
+        "too-many-requests", 429, "Too many requests", "Send it again after Retry-After, and fewer then."
+    ),
+    _E.EventRejected: ProblemType(
+        "event-rejected",
+        422,
+        "The event was refused",
+        "`reason` says why (docs of the door); the same event is refused again.",
+    ),
+    _E.TooManyEvents: ProblemType(
+        "too-many-events", 429, "Too many events", "Send the same event again after Retry-After."
+    ),
+    _E.DoorUnavailable: ProblemType(
+        "door-unavailable",
+        503,
+        "No door answers",
+        "Send the same event again after Retry-After, with the same eventId or Idempotency-Key.",
+    ),
+    _E.TooManyStreams: ProblemType(
+        "too-many-streams", 429, "Too many streams", "Close one that is not needed, then connect again."
     ),
     _E.Unavailable: ProblemType(
         "unavailable", 503, "Temporarily unavailable", "Send the request again after Retry-After."
@@ -112,7 +188,7 @@ BY_ERROR: dict[type[Exception], ProblemType] = {
 BY_STATUS = {
     404: BY_ERROR[_E.NotFound],
     405: ProblemType("method-not-allowed", 405, "Method not allowed", "`Allow` names the methods there are."),
-    413: ProblemType("too-large", 413, "The body is too large", "Bodies have 1 MiB at most."),
+    413: BY_ERROR[_E.TooLarge],
     400: BY_ERROR[_E.MalformedRequest],
 }
 INTERNAL = ProblemType("internal", 500, "A mistake of ours", "Report the `requestId`; it is in our logs.")
@@ -123,11 +199,18 @@ def of_error(request: Request[Any, Any, Any], error: Exception) -> Response[byte
     """A refusal of the domain or an error of the service."""
     kind = BY_ERROR[type(error)]
     headers = {}
-    if isinstance(error, errors.Unavailable):
-        headers["Retry-After"] = _RETRY_AFTER_SECONDS
+    if isinstance(error, errors.TooManyRequests):
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if isinstance(error, errors.Unavailable | errors.TooManyEvents | errors.TooManyStreams):
+        headers["Retry-After"] = error.retry_after
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return _answer(request, kind, str(error), headers, _members(error))
+    return _answer(request, kind, str(error), headers, members_of(error))
+
+
+def explain(error: Exception, instance: str | None = None) -> Problem:
+    """The problem of a refusal as a part of an answer."""
+    return _problem(BY_ERROR[type(error)], str(error), instance, None, members_of(error))
 
 
 def of_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -154,7 +237,7 @@ HANDLERS: dict[int | type[Exception], Handler] = {
 }
 
 
-def _members(error: Exception) -> dict[str, Any]:
+def members_of(error: Exception) -> dict[str, Any]:
     """The members of a problem beyond those that all have."""
     members: dict[str, Any] = {}
     if isinstance(
@@ -167,13 +250,31 @@ def _members(error: Exception) -> dict[str, Any]:
         members["errors"] = error.errors
     if isinstance(error, errors.NameTaken):
         members["errors"] = (FieldError("/name", str(error)),)
+    if isinstance(error, errors.EmailTaken):
+        members["errors"] = (FieldError("/email", str(error)),)
     if isinstance(error, refusals.NotPossible | refusals.FieldsNotChangeable):
         members["current_status"] = error.status
     if isinstance(error, refusals.NotPossible):
         members["allowed_transitions"] = error.allowed
+    if isinstance(error, errors.EventRejected):
+        members["reason"] = error.reason
     if isinstance(error, errors.PreconditionFailed):
         members["current_version"] = error.current
     return members
+
+
+def _problem(
+    kind: ProblemType, detail: str, instance: str | None, request_id: str | None, members: dict[str, Any]
+) -> Problem:
+    return Problem(
+        type=f"/problems/{kind.name}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=instance,
+        request_id=request_id,
+        **members,
+    )
 
 
 def _answer(
@@ -183,15 +284,8 @@ def _answer(
     headers: dict[str, str],
     members: dict[str, Any],
 ) -> Response[bytes]:
-    problem = Problem(
-        type=f"/problems/{kind.name}",
-        title=kind.title,
-        status=kind.status,
-        detail=detail,
-        instance=request.url.path,
-        request_id=request.scope.get("state", {}).get("request_id"),
-        **members,
-    )
+    request_id = request.scope.get("state", {}).get("request_id")
+    problem = _problem(kind, detail, request.url.path, request_id, members)
     return Response(
         msgspec.json.encode(problem), status_code=kind.status, headers=headers, media_type=MEDIA_TYPE
     )

@@ -4,6 +4,7 @@ import json
 import re
 import types
 from collections import Counter
+from datetime import datetime
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -16,6 +17,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_BOOLEANS = ("true", "false")
 MAX_ERRORS = 100
 """Named at once, about: a body of half a million wrong items would cost half a minute."""
 _MOST_NAMED = 10
@@ -89,12 +91,18 @@ def read_parameters(kind: type[S], parameters: list[tuple[str, str]]) -> S:
 
 def _parameter(kind: Any, given: str | list[str]) -> tuple[Any, str | None]:
     try:
-        return msgspec.convert(given, kind, strict=False), None
+        value = msgspec.convert(given, kind, strict=False)
+        if isinstance(value, datetime):  # leniently, a number would be one as well
+            value = msgspec.convert(given, kind)
+        if isinstance(value, bool) and given not in _BOOLEANS:
+            return None, "is neither true nor false"
     except msgspec.ValidationError as error:
         pass_again = given.replace(" ", "+") if isinstance(given, str) else given
         if pass_again != given:  # the plus of a time's offset, sent without being encoded
             return _parameter(kind, pass_again)
         return None, _PATH.sub("", str(error))
+    # A parameter that is not given is left out: the word null is no value.
+    return value, "has no value" if value is None else None
 
 
 def _read(kind: Any, raw: bytes, pointer: str) -> tuple[Any, list[FieldError]]:

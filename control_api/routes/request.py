@@ -23,7 +23,9 @@ from control_api.handlers.actor import Actor
 from control_api.routes.reading import read_body
 from schemas.ids import canonical_uuid
 
-_ETAG = re.compile(r'(?:W/)?"(\d{1,9})"')
+_NO_FIELDS, _NULL = b"{}", b"null"
+_ETAG = re.compile(r'(?:W/)?"([0-9]{1,9})"|([0-9]{1,9})')
+"""As this API writes it, or the bare number: quotes within quotes are lost on many a command line."""
 
 
 class ApiRequest(Request[Actor, Any, Any]):
@@ -34,13 +36,16 @@ class ApiRequest(Request[Actor, Any, Any]):
     """
 
     async def json(self) -> Any:
-        """The declared Struct; an empty body is what the handler's default says."""
+        """The declared Struct; without a body, what is required is missing."""
         handler = self.route_handler
         field = handler.parsed_data_field if isinstance(handler, HTTPRouteHandler) else None
         if field is None:
             return await super().json()
         kind = next(part for part in (field.annotation, *field.args) if _is_struct(part))
-        value, errors = read_body(kind, await self.body())
+        body = (await self.body()).strip() or _NO_FIELDS
+        if body == _NULL and field.is_optional:
+            return None
+        value, errors = read_body(kind, body)
         if value is None or (errors and not issubclass(kind, Submission)):
             raise InvalidRequest(errors)
         self.state.shape_errors = errors
@@ -90,7 +95,7 @@ def if_match_of(request: ApiRequest) -> int | None:
     found = _ETAG.fullmatch(header.strip())
     if found is None:
         raise MalformedRequest('If-Match must be an ETag of this API, such as "3"')
-    return int(found[1])
+    return int(found[1] or found[2])
 
 
 def required_if_match_of(request: ApiRequest) -> int:

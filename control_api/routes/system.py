@@ -10,6 +10,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from control_api import metrics
 from control_api.errors import Unavailable
+from control_api.stores.database import Database
+from sql.publisher import Publisher
 
 _PROMETHEUS = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 """Litestar adds the charset."""
@@ -29,7 +31,7 @@ async def ready(state: State) -> Response[dict[str, Any]]:
     """
     if state.life.stopping:
         return Response({"status": "stopping", "checks": {}}, status_code=HTTP_503_SERVICE_UNAVAILABLE)
-    checks = {"postgres": await _postgres_answers(state), "kafka": await state.kafka.is_connected()}
+    checks = await engines(state.services.store, state.kafka)
     works = all(checks.values())
     body = {"status": "ready" if works else "unavailable", "checks": checks}
     return Response(body, status_code=HTTP_200_OK if works else HTTP_503_SERVICE_UNAVAILABLE)
@@ -38,13 +40,18 @@ async def ready(state: State) -> Response[dict[str, Any]]:
 @get("/metrics", include_in_schema=False, media_type=_PROMETHEUS)
 async def prometheus(state: State) -> bytes:
     """All metrics of the process, for Prometheus."""
-    await _postgres_answers(state)
+    await _postgres_answers(state.services.store)
     return generate_latest()
 
 
-async def _postgres_answers(state: State) -> bool:
+async def engines(database: Database, kafka: Publisher) -> dict[str, bool]:
+    """What the service cannot be without, and whether it answers."""
+    return {"postgres": await _postgres_answers(database), "kafka": await kafka.is_connected()}
+
+
+async def _postgres_answers(database: Database) -> bool:
     try:
-        metrics.OUTBOX_BACKLOG.set(await state.services.store.outbox_backlog())
+        metrics.OUTBOX_BACKLOG.set(await database.outbox_backlog())
     except Unavailable:
         return False
     return True

@@ -10,12 +10,10 @@ from control_api.domain import lifecycle
 from control_api.domain.account import Account
 from control_api.domain.budget import pending_amount
 from control_api.domain.campaign import Campaign, CampaignType, Settings
-from control_api.domain.keys import StoredKey
 from control_api.domain.metrics import Metrics, metrics_of
 from control_api.domain.organization import Limits, Organization
-from schemas.access_keys import KeyKind
 from schemas.money import Money, from_micros
-from schemas.reasons import CampaignStatus, Scope, StatusReason
+from schemas.reasons import CampaignStatus, StatusReason
 
 PUBLISHED, PENDING = "published", "pending"
 
@@ -64,35 +62,6 @@ class PageView(msgspec.Struct, frozen=True, rename="camel"):
     next_cursor: str | None
 
 
-class KeyView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """An access key, without its text; `hint` is how it begins."""
-
-    id: str
-    name: str
-    kind: KeyKind
-    hint: str
-    scopes: tuple[Scope, ...]
-    allowed_origins: tuple[str, ...]
-    events_per_second: int | None
-    burst: int | None
-    created_by: str
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-
-class MadeKeyView(KeyView, frozen=True, kw_only=True):
-    """A new access key; `key` is shown this once."""
-
-    key: str
-
-
-class KeysView(msgspec.Struct, frozen=True):
-    """All keys of an organization."""
-
-    items: list[KeyView]
-
-
 class OrganizationView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The caller's organization; `limits` by currency."""
 
@@ -104,16 +73,6 @@ class OrganizationView(msgspec.Struct, frozen=True, rename="camel", kw_only=True
     created_at: datetime
     updated_at: datetime
     version: int
-
-
-class MeView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Who the token speaks for."""
-
-    id: str
-    organization_id: str
-    roles: tuple[str, ...]
-    email: str | None
-    name: str | None
 
 
 def campaign_view(
@@ -157,16 +116,6 @@ def campaign_view(
         version=campaign.version,
         propagation=UNSET if published is None else PUBLISHED if published else PENDING,
     )
-
-
-def key_view(key: StoredKey) -> KeyView:
-    """A key without its hash."""
-    return KeyView(**{name: getattr(key, name) for name in KeyView.__struct_fields__})
-
-
-def made_key_view(key: StoredKey, clear: str) -> MadeKeyView:
-    """A new key with its text."""
-    return MadeKeyView(**{name: getattr(key, name) for name in KeyView.__struct_fields__}, key=clear)
 
 
 def organization_view(organization: Organization) -> OrganizationView:

@@ -52,6 +52,8 @@ def campaign_from(row: asyncpg.Record) -> Campaign:
         budget_version=row["budget_version"],
         acknowledged_threshold=row["acknowledged_threshold"],
         pending_budget=_pending.decode(row["pending_budget"]) if row["pending_budget"] else None,
+        approved_budget_version=row["approved_budget_version"],
+        budget_changed_by=str(row["budget_changed_by"] or row["created_by"]),
         closed_since=row["closed_since"],
         created_by=str(row["created_by"]),
         created_at=row["created_at"],
@@ -82,8 +84,20 @@ def campaign_columns(campaign: Campaign) -> dict[str, Any]:
     }
 
 
+def account_columns(campaign: Campaign) -> dict[str, Any]:
+    """The columns of ledger.accounts that are a campaign's to say, by name."""
+    return {
+        "campaign_id": campaign.id,
+        "organization_id": campaign.organization_id,
+        "currency": campaign.currency,
+        "budget": campaign.effective_budget,
+        "budget_version": campaign.budget_version,
+        "max_impressions": campaign.max_impressions,
+    }
+
+
 def account_from_json(account: str, unbilled: str | None) -> Account:
-    """An account as `to_jsonb` of its row, with its unbilled events by reason."""
+    """An account as JSON of its row, with its unbilled events by reason."""
     read = _account.decode(account)
     return msgspec.structs.replace(read, unbilled=_unbilled.decode(unbilled) if unbilled else {})
 

@@ -1,6 +1,6 @@
 """Everything that one transaction reads and writes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,9 +8,19 @@ import asyncpg
 import msgspec
 
 from control_api.domain.account import Account
+from control_api.domain.approval import Approval, ApprovalState
+from control_api.domain.audit import AuditEntry, chain
 from control_api.domain.campaign import Campaign
 from control_api.domain.keys import StoredKey
 from control_api.domain.organization import Limits, Organization
+from control_api.stores.approvals import ApprovalStore
+from control_api.stores.batch import BatchStore
+from control_api.stores.control_keys import PostgresControlKeys
+from control_api.stores.copies import CopyStore
+from control_api.stores.deliveries import DeliveryStatements
+from control_api.stores.exports import ExportStore
+from control_api.stores.jobs import JobStore
+from control_api.stores.repeat import Repeat
 from control_api.stores.rows import (
     account_from_json,
     campaign_columns,
@@ -19,6 +29,9 @@ from control_api.stores.rows import (
     organization_from,
     to_json,
 )
+from control_api.stores.sessions import PostgresSessions
+from control_api.stores.users import PostgresUsers
+from control_api.stores.webhooks import WebhookStatements
 from schemas.reasons import Threshold
 from sql.load import postgres_queries
 
@@ -27,6 +40,9 @@ _ledger = postgres_queries("control_ledger")
 _organizations = postgres_queries("control_organizations")
 _keys = postgres_queries("control_keys")
 _outbox = postgres_queries("control_outbox")
+_audit = postgres_queries("control_audit")
+_track = postgres_queries("control_track")
+_repeats = postgres_queries("control_repeats")
 
 
 class PostgresUnit:
@@ -34,6 +50,16 @@ class PostgresUnit:
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
+        self.users = PostgresUsers(connection)
+        self.sessions = PostgresSessions(connection)
+        self.control_keys = PostgresControlKeys(connection)
+        self.webhooks = WebhookStatements(connection)
+        self.deliveries = DeliveryStatements(connection)
+        self.approvals = ApprovalStore(connection)
+        self.copies = CopyStore(connection)
+        self.exports = ExportStore(connection)
+        self.jobs = JobStore(connection)
+        self.batch = BatchStore(connection, self)
 
     async def organization(self, organization_id: str) -> Organization | None:
         row = await _organizations.get_organization(self._connection, id=organization_id)
@@ -84,6 +110,8 @@ class PostgresUnit:
             status_reason=campaign.status_reason.value if campaign.status_reason else None,
             acknowledged_threshold=campaign.acknowledged_threshold,
             pending_budget=to_json(campaign.pending_budget) if campaign.pending_budget else None,
+            approved_budget_version=campaign.approved_budget_version,
+            budget_changed_by=campaign.budget_changed_by,
             closed_since=campaign.closed_since,
             updated_by=campaign.updated_by,
             updated_at=campaign.updated_at,
@@ -119,6 +147,11 @@ class PostgresUnit:
         )
         return status.endswith(" 1")
 
+    async def withdraw_approvals(
+        self, campaign_id: str, states: Sequence[ApprovalState], now: datetime
+    ) -> list[Approval]:
+        return await self.approvals.withdraw(campaign_id, states, now)
+
     async def lock_due_accounts(self, now: datetime, most: int) -> list[tuple[str, str]]:
         rows = _campaigns.lock_due_accounts(self._connection, now=now, most=most)
         return [(str(row["organization_id"]), str(row["campaign_id"])) async for row in rows]
@@ -128,6 +161,29 @@ class PostgresUnit:
             self._connection, topic=topic, key=key.encode(), value=value
         )
         return identity
+
+    async def claim_step(self, repeat: Repeat, step: int) -> bool:
+        """Whether this step of a request is done here and now. False when it was done before; waits for a
+        transaction that is doing it."""
+        claimed = await _repeats.claim_step(
+            self._connection, id=repeat.id, step=step, fingerprint=repeat.fingerprint
+        )
+        return claimed is not None
+
+    async def finish_step(self, repeat: Repeat, step: int, result: bytes) -> None:
+        """Keeps the result of a step that was claimed in this transaction."""
+        await _repeats.finish_step(self._connection, id=repeat.id, step=step, result=result)
+
+    async def done_step(self, repeat: Repeat, step: int) -> tuple[bytes, bytes] | None:
+        """The fingerprint and the result of a step."""
+        row = await _repeats.get_step(self._connection, id=repeat.id, step=step)
+        return (row["fingerprint"], row["result"]) if row else None
+
+    async def audit(self, entry: AuditEntry) -> None:
+        head = await _audit.lock_head(self._connection, organization_id=entry.organization_id)
+        row = chain(head["hash"], head["seq"] + 1, entry)
+        columns = {name: getattr(entry, name) for name in AuditEntry.__struct_fields__}
+        await _audit.append_entry(self._connection, **columns, seq=row.seq, hash=row.hash)
 
     async def create_key(self, key: StoredKey) -> bool:
         status: str = await _keys.create_key(
@@ -147,6 +203,27 @@ class PostgresUnit:
             expires_at=key.expires_at,
         )
         return status.endswith(" 1")
+
+    async def create_internal_key(self, key: StoredKey) -> bool:
+        status: str = await _track.create_internal_key(
+            self._connection,
+            id=key.id,
+            organization_id=key.organization_id,
+            name=key.name,
+            key_hash=key.key_hash,
+            hint=key.hint,
+            kind=key.kind.value,
+            scopes=[scope.value for scope in key.scopes],
+            created_by=key.created_by,
+            created_at=key.created_at,
+        )
+        return status.endswith(" 1")
+
+    async def revoke_internal_keys(self, but: StoredKey, now: datetime) -> list[StoredKey]:
+        rows = _track.revoke_internal_keys(
+            self._connection, organization_id=but.organization_id, key_hash=but.key_hash, now=now
+        )
+        return [key_from(row) async for row in rows]
 
     async def lock_key(self, organization_id: str, key_id: str) -> StoredKey | None:
         row = await _keys.lock_key(self._connection, id=key_id, organization_id=organization_id)
@@ -217,5 +294,5 @@ async def _crossings(connection: asyncpg.Connection, campaign: Campaign) -> froz
 
 
 def read_account(row: asyncpg.Record) -> Account:
-    """The account that stands beside a campaign in a row of get_campaign or list_campaigns."""
+    """The account that stands beside a campaign in a row of get_campaign."""
     return account_from_json(row["account"], row["unbilled"])

@@ -11,7 +11,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
 from sql.load import clickhouse_query
-from tests.bench.engines import Engines, engines
+from tests.bench.engines import engines
 from tests.bench.figures import Figure, Goal, Report, p99_of, share
 from tests.bench.form import Form
 
@@ -46,11 +46,10 @@ async def rows(report: Report, form: Form) -> None:
         client = await clickhouse_connect.get_async_client(dsn=world.clickhouse, send_receive_timeout=600)
         until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         since = until - timedelta(days=_DAYS)
-        await client.command(_CAMPAIGNS)
-        await client.insert("bench_campaigns", [[campaign] for campaign in world.campaigns], ["id"])
+        await name_campaigns(client, world.campaigns)
         there = 0
         for size in form.stored_events:
-            await _fill(client, world, since, there, size)
+            await fill(client, world.organization, since, there, size)
             await _merged(client)
             there = size
             for name, taken in (await _time(client, world.campaigns, since, until)).items():
@@ -86,12 +85,19 @@ async def _merged(client: AsyncClient) -> None:
         quiet = 0 if merges else quiet + 1
 
 
-async def _fill(client: AsyncClient, world: Engines, since: datetime, there: int, size: int) -> None:
+async def name_campaigns(client: AsyncClient, campaigns: Sequence[str]) -> None:
+    """The campaigns that `fill` spreads events over."""
+    await client.command(_CAMPAIGNS)
+    await client.insert("bench_campaigns", [[campaign] for campaign in campaigns], ["id"])
+
+
+async def fill(client: AsyncClient, organization: str, since: datetime, there: int, size: int) -> None:
+    """Stores events of a month since then, so that there are `size` where `there` are already."""
     for first in range(there, size, _INSERTED_AT_ONCE):
         await client.command(
             _FILL,
             {
-                "organization": world.organization,
+                "organization": organization,
                 "from": first,
                 "rows": min(_INSERTED_AT_ONCE, size - first),
                 "since": since,

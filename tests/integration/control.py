@@ -131,10 +131,15 @@ class ControlApi:
     ) -> Answer:
         """A request under /api/v1 with the admin's token; `data=` sends bytes as they are."""
         headers = {"Authorization": f"Bearer {token or self.made.admin_token}"} | options.pop("headers", {})
+        return await self.bare(method, path, json, headers=headers, **options)
+
+    async def bare(self, method: str, path: str, json: Any = None, **options: Any) -> Answer:
+        """A request under /api/v1 with the headers that are given and no others."""
         url = f"{self.url}/api/v1{path}"
-        async with self._http.request(method, url, json=json, headers=headers, **options) as response:
+        async with self._http.request(method, url, json=json, **options) as response:
             text = await response.read()
-            is_json = "json" in response.headers.get("Content-Type", "")
+            kind = response.headers.get("Content-Type", "")
+            is_json = "json" in kind and "ndjson" not in kind
             return Answer(
                 response.status,
                 CIMultiDict(response.headers),
@@ -308,16 +313,17 @@ async def eventually(look: Callable[[], Awaitable[T]], within: float) -> T:
 
 @asynccontextmanager
 async def running_control_api(
-    kafka: str, dsn: str, folder: Path, path: str = "/ready"
+    kafka: str, dsn: str, folder: Path, path: str = "/ready", **settings: str
 ) -> AsyncIterator[ControlApi]:
-    """A control API on its own port, with an organization and its admin."""
+    """A control API on its own port, with an organization and its admin; `settings` are variables of its own
+    environment."""
     environ = {
         "FLIGHTLINE_KAFKA": kafka,
         "FLIGHTLINE_POSTGRES": dsn,
         "FLIGHTLINE_BIND": f"127.0.0.1:{free_port()}",
         "FLIGHTLINE_JWT_SECRET": SECRET,
         "FLIGHTLINE_BODY_MS": "2000",
-    }
+    } | settings
     made = await bootstrap(load(environ))
     api = ControlApi(environ, made, folder / "control_api.log")
     try:

@@ -229,7 +229,7 @@ async def test_gates_that_came_while_it_was_down_are_applied_afterwards(api: Con
 
 
 async def test_an_end_date_completes_a_campaign_and_late_events_count_from_it(api: ControlApi) -> None:
-    end = now() + timedelta(seconds=8)
+    end = (now() + timedelta(seconds=8)).replace(microsecond=0)
     active = await api.active(endDate=end.isoformat(), startDate=(now() + timedelta(seconds=6)).isoformat())
     done = await api.until_status(active["id"], "COMPLETED", 30)
     assert done["statusReason"] == "END_DATE"

@@ -191,6 +191,59 @@ async def test_series_by_day_of_a_time_zone(client: AsyncClient, zone: str) -> N
     assert by(rows, "day") == {day: counted(group) for day, group in groups.items()}
 
 
+async def test_series_by_minute(client: AsyncClient) -> None:
+    rows = await ask(client, "series_by_minute", campaign=CAMPAIGNS[0], **TIMES)
+    events = [each for each in of(CAMPAIGNS[0], PEOPLE) if FROM <= occurred(each) < TO]
+    groups = grouped(events, lambda each: each.occurred_at // 60_000 * 60)
+    assert {_seconds(at): each for at, each in by(rows, "at").items()} == {
+        at: counted(group) for at, group in groups.items()
+    }
+
+
+@pytest.mark.parametrize("campaign", [*CAMPAIGNS, NOBODY])
+async def test_totals_of_a_period(client: AsyncClient, campaign: str) -> None:
+    projection = "" if campaign == NOBODY else "by_quarter_hour"
+    (totals,) = await ask(client, "period_totals", projection, campaign=campaign, **TIMES)
+    events = [each for each in of(campaign, PEOPLE) if FROM <= occurred(each) < TO]
+    types = Counter(each.type for each in events)
+    newest = max((each.received_at for each in events), default=0)
+    assert totals.pop("last_updated").timestamp() == newest / 1000
+    assert totals.pop("bounces") == types["BOUNCE"]
+    assert totals.pop("unsubscribes") == types["UNSUBSCRIBE"]
+    assert totals == counted(events)
+
+
+@pytest.mark.parametrize(
+    "dimensions", [["channel"], ["variant", "country"], ["channel", "variant", "country"]], ids="+".join
+)
+async def test_groups_of_a_period(client: AsyncClient, dimensions: list[str]) -> None:
+    asked = {f"by_{name}": int(name in dimensions) for name in ("channel", "variant", "country")}
+    parameters = {"campaign": CAMPAIGNS[0], **TIMES, **asked}
+    rows = await ask(client, "period_groups", "by_quarter_hour", limit=100, **parameters)
+    assert rows[:2] == await ask(client, "period_groups", limit=2, **parameters)
+    events = [each for each in of(CAMPAIGNS[0], PEOPLE) if FROM <= occurred(each) < TO]
+    groups = grouped(events, lambda each: tuple(getattr(each, name) for name in dimensions))
+    assert [each["impressions"] for each in rows] == sorted(
+        (each["impressions"] for each in rows), reverse=True
+    )
+    unasked = {name for name in ("channel", "variant", "country") if name not in dimensions}
+    assert all(each.pop(name) == "" for each in rows for name in unasked)
+    assert {tuple(each.pop(name) for name in dimensions): each for each in rows} == {
+        key: counted(group) for key, group in groups.items()
+    }
+
+
+@pytest.mark.parametrize("zone", ZONES)
+async def test_reach_by_day_of_a_time_zone(client: AsyncClient, zone: str) -> None:
+    parameters = {"campaign": CAMPAIGNS[0], "tz": zone, **TIMES}
+    rows = await ask(client, "reach_by_local_day", "by_quarter_hour", **parameters)
+    events = [each for each in of(CAMPAIGNS[0], PEOPLE) if FROM <= occurred(each) < TO]
+    groups = grouped(events, lambda each: occurred(each, zone).date())
+    assert {each["day"]: each["visitors"] for each in rows} == {
+        day: len({each.visitor_id for each in group if each.visitor_id}) for day, group in groups.items()
+    }
+
+
 @pytest.mark.parametrize("dimension", ["channel", "variant", "country"])
 async def test_totals_by_dimension(client: AsyncClient, dimension: str) -> None:
     rows = await ask(client, f"totals_by_{dimension}", "by_day", campaign=CAMPAIGNS[0], **DAYS)

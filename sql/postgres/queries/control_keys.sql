@@ -10,10 +10,12 @@ INSERT INTO control.access_keys (
 ON CONFLICT (key_hash) DO NOTHING;
 
 -- name: list_keys
-SELECT * FROM control.access_keys WHERE organization_id = :organization_id ORDER BY id;
+SELECT * FROM control.access_keys WHERE organization_id = :organization_id AND NOT internal ORDER BY id;
 
 -- name: lock_key^
-SELECT * FROM control.access_keys WHERE id = :id AND organization_id = :organization_id FOR UPDATE;
+SELECT * FROM control.access_keys
+WHERE id = :id AND organization_id = :organization_id AND NOT internal
+FOR UPDATE;
 
 -- name: revoke_key!
 UPDATE control.access_keys SET revoked_at = :now, version = version + 1 WHERE id = :id;

@@ -1,0 +1,119 @@
+"""The report of a campaign's performance in a period: from what is stored in ClickHouse, by occurredAt."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Protocol
+
+import msgspec
+
+from control_api.domain import performance
+from control_api.domain.content_rules import is_time_zone
+from control_api.domain.performance import Counted, Dimension, Report
+from control_api.domain.period import Interval, Period, before, moment_at, period_of, starts_of
+from control_api.domain.refusals import FieldError
+from control_api.errors import MalformedRequest, NotFound
+from control_api.handlers import campaigns
+from control_api.handlers.actor import Actor
+from control_api.handlers.ports import Store
+
+MAX_GROUPS = 1_000
+
+
+class Reports(Protocol):
+    """What is stored of a campaign's events. Every method raises Unavailable while it cannot be read."""
+
+    async def totals(self, campaign_id: str, period: Period) -> Counted: ...
+
+    async def series(
+        self, campaign_id: str, period: Period, interval: Interval
+    ) -> list[tuple[datetime, Counted]]:
+        """What was counted, by a moment of the minute, hour or day that it was counted in."""
+
+    async def groups(
+        self, campaign_id: str, period: Period, dimensions: Sequence[Dimension], most: int
+    ) -> list[tuple[dict[str, str], Counted]]:
+        """By the values of all dimensions (those not asked for are empty), most impressions first."""
+
+    async def visitors(self, campaign_id: str, since: date, until: date) -> int:
+        """Different visitors, about, on these days of UTC (`until` is not one of them)."""
+
+    async def visitors_by_day(self, campaign_id: str, period: Period) -> dict[date, int]:
+        """The same for each day of the period's time zone that has any."""
+
+
+class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for; a `date` is its first moment in the time zone, None the organization's."""
+
+    start: datetime | date | None = None
+    end: datetime | date | None = None
+    interval: Interval = Interval.DAY
+    zone: str | None = None
+    group_by: tuple[Dimension, ...] = ()
+    compare: bool = False
+
+
+async def report(
+    store: Store, reports: Reports, actor: Actor, campaign_id: str, asked: ReportRequest, now: datetime
+) -> Report:
+    """The report. Raises NotFound, MalformedRequest for an impossible period, Unavailable."""
+    campaign, account = await campaigns.get(store, actor, campaign_id)
+    zone = asked.zone or await zone_of(store, actor)
+    period = _period(asked, zone, now)
+    earlier = before(period)
+    counted, rows, groups, previous = await asyncio.gather(
+        reports.totals(campaign_id, period),
+        reports.series(campaign_id, period, asked.interval),
+        _groups(reports, campaign_id, period, asked.group_by),
+        _previous(reports, campaign_id, earlier, wanted=asked.compare),
+    )
+    currency = account.currency
+    starts = starts_of(period, asked.interval)
+    return Report(
+        period=period,
+        totals=performance.totals(counted, currency),
+        previous=performance.compared(counted, previous, earlier, currency) if previous else None,
+        series=performance.series(starts, rows, period, currency, now),
+        groups=performance.groups(groups, asked.group_by, currency),
+        pacing=performance.pacing(campaign, account, now),
+    )
+
+
+async def zone_of(store: Store, actor: Actor) -> str:
+    """The organization's time zone. Raises NotFound."""
+    organization = await store.organization(actor.organization_id)
+    if organization is None:
+        raise NotFound("there is no such organization")
+    return organization.time_zone
+
+
+def _period(asked: ReportRequest, zone: str, now: datetime) -> Period:
+    if not is_time_zone(zone):
+        raise MalformedRequest("the period is not valid", [FieldError("tz", "not an IANA time zone")])
+    period, errors = period_of(
+        _moment(asked.start, zone), _moment(asked.end, zone), asked.interval, zone, now
+    )
+    if period is None:
+        raise MalformedRequest("the period is not valid", errors)
+    return period
+
+
+def _moment(given: datetime | date | None, zone: str) -> datetime | None:
+    if given is None or isinstance(given, datetime):
+        return given
+    try:
+        return moment_at(given, zone)
+    except OverflowError:
+        raise MalformedRequest("a day lies outside the years 1 to 9999") from None
+
+
+async def _groups(
+    reports: Reports, campaign_id: str, period: Period, dimensions: Sequence[Dimension]
+) -> list[tuple[dict[str, str], Counted]]:
+    if not dimensions:
+        return []
+    return await reports.groups(campaign_id, period, dimensions, MAX_GROUPS)
+
+
+async def _previous(reports: Reports, campaign_id: str, period: Period, *, wanted: bool) -> Counted | None:
+    return await reports.totals(campaign_id, period) if wanted else None

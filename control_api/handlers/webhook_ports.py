@@ -1,0 +1,104 @@
+"""What the handlers of webhooks and deliveries need of the world."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from control_api.domain.deliveries import Delivery, Outcome, Reply
+from control_api.domain.webhooks import Webhook
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery that is this process's to send until its lease ends, with what that takes."""
+
+    id: str
+    claim: str
+    webhook_id: str
+    organization_id: str
+    event_id: str
+    payload: bytes
+    attempts: int
+    url: str
+    secret: bytes
+    previous_secret: bytes | None
+
+
+class WebhookRows(Protocol):
+    """Webhooks, within one transaction."""
+
+    async def create(self, webhook: Webhook) -> None: ...
+
+    async def of_organization(self, organization_id: str) -> list[Webhook]: ...
+
+    async def get(self, organization_id: str, webhook_id: str) -> Webhook | None: ...
+
+    async def lock(self, organization_id: str, webhook_id: str) -> Webhook | None: ...
+
+    async def update(self, webhook: Webhook) -> None: ...
+
+    async def delete(self, webhook_id: str) -> None: ...
+
+    async def subscribers(self, organizations: Iterable[str]) -> list[Webhook]:
+        """The active ones of these organizations; nobody changes them before the transaction ends."""
+
+
+class DeliveryRows(Protocol):
+    """Deliveries, within one transaction."""
+
+    async def lock_offset(self, partition: int) -> int:
+        """The offset that a partition of `campaign-events` goes on at."""
+
+    async def set_offset(self, partition: int, next_offset: int) -> None: ...
+
+    async def add(self, delivery: Delivery) -> bool:
+        """False when the subscriber has a delivery of this event already."""
+
+    async def claim(
+        self, *, now: datetime, lease: datetime, most: int, each: int, busy: Mapping[str, int]
+    ) -> list[Claimed]:
+        """Due deliveries, `most` in all and `each` of a webhook together with its `busy` ones.
+        They are due again at `lease`, unless recorded."""
+
+    async def record(self, claimed: Claimed, reply: Reply, outcome: Outcome, now: datetime) -> bool:
+        """False when it is another one's meanwhile."""
+
+    async def give_up_pending(self, webhook_id: str, error: str) -> None: ...
+
+    async def get(self, webhook_id: str, delivery_id: str) -> Delivery | None: ...
+
+    async def page(
+        self, webhook_id: str, states: Sequence[str] | None, before: str | None, most: int
+    ) -> list[Delivery]:
+        """The newest first."""
+
+    async def redeliver(self, delivery_id: str, now: datetime) -> None: ...
+
+    async def redeliver_dead(self, webhook_id: str, now: datetime, most: int) -> int:
+        """How many that were."""
+
+    async def forget(self, before: datetime, most: int) -> int:
+        """Removes some that are older; how many that were."""
+
+    async def backlog(self) -> tuple[int, datetime | None]:
+        """How many wait, and since when the oldest one does."""
+
+
+class Secrets(Protocol):
+    """Secrets of webhooks."""
+
+    def new(self) -> str:
+        """The clear text of a new one."""
+
+    def seal(self, webhook_id: str, clear: str) -> bytes: ...
+
+    def open(self, webhook_id: str, sealed: bytes) -> str | None:
+        """None when it cannot be opened any more."""
+
+
+class Subscribers(Protocol):
+    """The way to subscribers."""
+
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """One request, within bounded time; whatever goes wrong is told in the reply."""

@@ -1,0 +1,25 @@
+-- What has a campaign delivered in a period? One row; counts of 0 when it has no events in it.
+-- Bots are left out, unbilled events count. Money is micros (10^-6) of the campaign's currency.
+-- Reads projection by_quarter_hour.
+-- Parameters: campaign; from (inclusive) and to (exclusive), UTC, both at quarter-hours.
+SELECT
+    sumIf(events, type = 'IMPRESSION')  AS impressions,
+    sumIf(events, type = 'CLICK')       AS clicks,
+    sumIf(events, type = 'CONVERSION')  AS conversions,
+    sumIf(events, type = 'BOUNCE')      AS bounces,
+    sumIf(events, type = 'UNSUBSCRIBE') AS unsubscribes,
+    sum(billed_micros)                  AS cost,
+    sum(overdelivery_micros)            AS overdelivery_cost,
+    sum(revenue_micros)                 AS revenue,
+    max(newest)                         AS last_updated
+FROM
+(
+    SELECT type, count() AS events, sum(billed) AS billed_micros, sum(overdelivery) AS overdelivery_micros,
+           sum(revenue) AS revenue_micros,
+           max(received_at) AS newest
+    FROM events
+    WHERE campaign_id = {campaign:UUID} AND NOT bot
+      AND toStartOfFifteenMinutes(occurred_at) >= {from:DateTime('UTC')}
+      AND toStartOfFifteenMinutes(occurred_at) < {to:DateTime('UTC')}
+    GROUP BY type
+)

@@ -1,0 +1,124 @@
+-- name: lock_offset$
+-- Where a partition goes on; from its beginning at first.
+INSERT INTO control.webhook_offsets (partition, next_offset)
+VALUES (:partition, 0)
+ON CONFLICT (partition) DO UPDATE SET next_offset = webhook_offsets.next_offset
+RETURNING next_offset;
+
+-- name: set_offset!
+UPDATE control.webhook_offsets SET next_offset = :next_offset WHERE partition = :partition;
+
+-- name: add_delivery!
+-- 0 when this event is there already.
+INSERT INTO control.webhook_deliveries (
+    id, webhook_id, organization_id, event_id, event_type, subject, payload, next_attempt_at, created_at
+) VALUES (
+    :id, :webhook_id, :organization_id, :event_id, :event_type, :subject, :payload, :now, :now
+)
+ON CONFLICT (webhook_id, event_id) DO NOTHING;
+
+-- name: claim
+-- Due deliveries, each webhook's first before any webhook's second, so that a long backlog of one does not hold
+-- up the others; `busy` is how many of each webhook are being sent already. FOR UPDATE looks at the row once more
+-- when another one has claimed it meanwhile.
+WITH due AS (
+    SELECT first.id
+    FROM control.webhooks AS w
+    LEFT JOIN unnest(:busy_webhooks::uuid[], :busy_counts::int[]) AS busy (webhook_id, sending)
+        ON busy.webhook_id = w.id
+    CROSS JOIN LATERAL (
+        SELECT
+            oldest.id,
+            oldest.next_attempt_at,
+            row_number() OVER (ORDER BY oldest.next_attempt_at) + coalesce(busy.sending, 0) AS place
+        FROM (
+            SELECT d.id, d.next_attempt_at
+            FROM control.webhook_deliveries AS d
+            WHERE d.webhook_id = w.id AND d.state = 'PENDING' AND d.next_attempt_at <= :now
+            ORDER BY d.next_attempt_at
+            LIMIT :each
+        ) AS oldest
+    ) AS first
+    WHERE w.active AND first.place <= :each
+    ORDER BY first.place, first.next_attempt_at
+    LIMIT :most
+),
+free AS (
+    SELECT d.id
+    FROM control.webhook_deliveries AS d
+    WHERE d.id IN (SELECT id FROM due) AND d.state = 'PENDING' AND d.next_attempt_at <= :now
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE control.webhook_deliveries AS d
+SET claim = :claim, attempts = d.attempts + 1, last_attempt_at = :now, next_attempt_at = :lease
+FROM control.webhooks AS w
+WHERE d.id IN (SELECT id FROM free) AND w.id = d.webhook_id
+RETURNING d.id, d.webhook_id, d.organization_id, d.event_id, d.payload, d.attempts, w.url, w.secret,
+    CASE WHEN w.previous_until > :now THEN w.previous_secret END AS previous_secret;
+
+-- name: record!
+-- The outcome of an attempt; 0 when the delivery was claimed by another one since, or given up and not delivered.
+UPDATE control.webhook_deliveries
+SET
+    state = :state,
+    next_attempt_at = :next_attempt_at,
+    response_status = :response_status,
+    response = :response,
+    error = :error,
+    milliseconds = :milliseconds,
+    delivered_at = CASE WHEN :state = 'DELIVERED' THEN :now ELSE delivered_at END
+WHERE id = :id AND claim = :claim AND (state = 'PENDING' OR :state = 'DELIVERED');
+
+-- name: give_up_pending!
+-- What waits for a webhook that is not active any more.
+UPDATE control.webhook_deliveries
+SET state = 'DEAD', error = coalesce(error, :error)
+WHERE webhook_id = :webhook_id AND state = 'PENDING';
+
+-- name: get_delivery^
+SELECT * FROM control.webhook_deliveries WHERE id = :id AND webhook_id = :webhook_id;
+
+-- name: list_deliveries
+-- The newest first.
+SELECT *
+FROM control.webhook_deliveries
+WHERE webhook_id = :webhook_id AND id < :before
+ORDER BY id DESC
+LIMIT :most;
+
+-- name: list_deliveries_in
+-- The same of one state: a list of all its states would be read whole.
+SELECT *
+FROM control.webhook_deliveries
+WHERE webhook_id = :webhook_id AND state = :state AND id < :before
+ORDER BY id DESC
+LIMIT :most;
+
+-- name: redeliver!
+UPDATE control.webhook_deliveries
+SET state = 'PENDING', attempts = 0, claim = NULL, next_attempt_at = :now, error = NULL
+WHERE id = :id;
+
+-- name: redeliver_dead!
+-- The oldest dead ones, so many.
+UPDATE control.webhook_deliveries
+SET state = 'PENDING', attempts = 0, claim = NULL, next_attempt_at = :now, error = NULL
+WHERE id IN (
+    SELECT d.id
+    FROM control.webhook_deliveries AS d
+    WHERE d.webhook_id = :webhook_id AND d.state = 'DEAD'
+    ORDER BY d.id
+    LIMIT :most
+    FOR UPDATE
+);
+
+-- name: forget_deliveries!
+DELETE FROM control.webhook_deliveries
+WHERE id IN (SELECT id FROM control.webhook_deliveries WHERE created_at < :before LIMIT :most);
+
+-- name: backlog^
+-- What waits for active webhooks, and since when the oldest of it could have been there.
+SELECT count(*) AS pending, min(d.created_at) AS oldest
+FROM control.webhook_deliveries AS d
+JOIN control.webhooks AS w ON w.id = d.webhook_id
+WHERE d.state = 'PENDING' AND w.active;

@@ -1,0 +1,127 @@
+"""The queries of deliveries with a long backlog: which index each uses, and how little it touches."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest_asyncio
+
+from control_api.jobs.deliveries import EACH, MOST
+from schemas.ids import new_id
+from sql.load import ROOT
+from tests.running import RunningStack
+
+WEBHOOKS, OF_EACH, WAITING = 1_000, 300, 100_000
+BUSY = "01900000-0000-7000-8000-000000000001"
+TABLE = "webhook_deliveries"
+_FILL = f"""
+    SET synchronous_commit = off;
+    INSERT INTO control.organizations (id, name) VALUES ('{BUSY}', 'o');
+    INSERT INTO control.webhooks (id, organization_id, url, active_since, secret, created_by, created_at,
+        updated_by, updated_at)
+    SELECT ('01900000-0000-7000-8000-' || lpad(w::text, 12, '0'))::uuid, '{BUSY}', 'https://a.example', now(),
+        '', '{BUSY}', now(), '{BUSY}', now()
+    FROM generate_series(1, {WEBHOOKS}) AS w;
+    INSERT INTO control.webhook_deliveries (id, webhook_id, organization_id, event_id, event_type, subject,
+        payload, state, next_attempt_at, created_at)
+    SELECT gen_random_uuid(), w.id, w.organization_id, gen_random_uuid(), 't', 's', '',
+        (ARRAY['DELIVERED', 'DEAD'])[1 + n % 2], now(), now()
+    FROM control.webhooks AS w CROSS JOIN generate_series(1, {OF_EACH}) AS n;
+    INSERT INTO control.webhook_deliveries (id, webhook_id, organization_id, event_id, event_type, subject,
+        payload, next_attempt_at, created_at)
+    SELECT gen_random_uuid(), '{BUSY}', '{BUSY}', gen_random_uuid(), 't', 's', '', now() - interval '1 h',
+        now()
+    FROM generate_series(1, {WAITING});
+    ANALYZE control.webhooks, control.webhook_deliveries;
+"""  # noqa: S608  numbers of our own
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def filled(engines: RunningStack) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(await engines.fresh_postgres())
+    await connection.execute(_FILL, timeout=250)
+    yield connection
+    await connection.close()
+
+
+def statement(name: str, values: dict[str, Any]) -> tuple[str, list[Any]]:
+    """A named query with Postgres' own parameters."""
+    text = (ROOT / "postgres" / "queries" / "control_deliveries.sql").read_text()
+    found = re.search(rf"^-- name: {name}\W?\n(.*?)(?=^-- name:|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, name
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        names.append(match[1]) if match[1] not in names else None
+        return f"${names.index(match[1]) + 1}"
+
+    numbered = re.sub(r"(?<!:):([a-z_]+)", number, found[1]).strip().rstrip(";")
+    return numbered, [values[one] for one in names]
+
+
+async def plan_of(connection: asyncpg.Connection, name: str, **values: Any) -> list[dict[str, Any]]:
+    """The scans of the table of deliveries that a query makes; what it writes is rolled back."""
+    text, ordered = statement(name, values)
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        shown = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", *ordered)
+    finally:
+        await transaction.rollback()
+    return [node for node in nodes(json.loads(shown)[0]["Plan"]) if is_scan(node)]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from nodes(part)
+
+
+def is_scan(node: dict[str, Any]) -> bool:
+    return "Scan" in node["Node Type"] and (
+        node.get("Relation Name") == TABLE or str(node.get("Index Name", "")).startswith(TABLE)
+    )
+
+
+def rows(scans: list[dict[str, Any]]) -> float:
+    return sum(
+        (scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) * scan["Actual Loops"] for scan in scans
+    )
+
+
+async def test_a_claim_reads_a_few_rows_of_each_webhook_however_long_a_backlog_is(
+    filled: asyncpg.Connection,
+) -> None:
+    now = datetime.now(UTC)
+    scans = await plan_of(
+        filled,
+        "claim",
+        now=now,
+        lease=now + timedelta(minutes=1),
+        each=EACH,
+        most=MOST,
+        busy_webhooks=[BUSY],
+        busy_counts=[1],
+        claim=new_id(),
+    )
+    assert scans
+    assert not [scan for scan in scans if scan["Node Type"] == "Seq Scan"]
+    assert rows(scans) <= 10 * EACH
+
+
+async def test_pages_and_dead_letters_are_read_by_their_index(filled: asyncpg.Connection) -> None:
+    last = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+    page = await plan_of(filled, "list_deliveries", webhook_id=BUSY, before=last, most=51)
+    assert {scan["Index Name"] for scan in page} == {f"{TABLE}_list"}
+    assert rows(page) <= 60
+    page = await plan_of(filled, "list_deliveries_in", webhook_id=BUSY, state="DEAD", before=last, most=51)
+    assert {scan["Index Name"] for scan in page} == {f"{TABLE}_state"}
+    assert rows(page) <= 60
+    dead = await plan_of(filled, "redeliver_dead", webhook_id=BUSY, now=datetime.now(UTC), most=10)
+    assert not [scan for scan in dead if scan["Node Type"] == "Seq Scan"]
+    assert rows(dead) <= 10 * 5
+    old = await plan_of(filled, "forget_deliveries", before=datetime(2020, 1, 1, tzinfo=UTC), most=1_000)
+    assert not [scan for scan in old if scan["Node Type"] == "Seq Scan"]
