@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from control_api.domain.campaign import Campaign
+from control_api.domain.names import camel_case
 from control_api.domain.snapshot import Cause, millis
 
 START = b""
@@ -97,12 +98,7 @@ def differing(before: Campaign | None, after: Campaign) -> tuple[dict[str, Any] 
 
 def _told(campaign: Campaign) -> dict[str, Any]:
     fields = (field.name for field in msgspec.structs.fields(Campaign))
-    return {_camel_case(name): getattr(campaign, name) for name in fields if name not in _UNTOLD}
-
-
-def _camel_case(name: str) -> str:
-    head, *tail = name.split("_")
-    return head + "".join(part.title() for part in tail)
+    return {camel_case(name): getattr(campaign, name) for name in fields if name not in _UNTOLD}
 
 
 def _json(value: dict[str, Any] | None) -> str | None:

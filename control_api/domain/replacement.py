@@ -11,6 +11,7 @@ from control_api.domain.budget import keep_budget, needs_approval
 from control_api.domain.campaign import Campaign, Content, Settings
 from control_api.domain.content_rules import DESCRIPTION, END, NAME, START, Read, refuse, start_in_future
 from control_api.domain.money_rules import BUDGET, BUDGET_LIMIT, over_limit
+from control_api.domain.names import camel_case
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, FieldsNotChangeable
 from schemas.reasons import CampaignStatus
@@ -67,7 +68,7 @@ def differences(campaign: Content, content: Content) -> frozenset[str]:
     fields = (
         field for field in msgspec.structs.fields(Content) if field.name not in ("settings", "currency")
     )
-    pointers = {f"/{_camel(field.name)}" for field in fields if _differs(campaign, content, field.name)}
+    pointers = {f"/{camel_case(field.name)}" for field in fields if _differs(campaign, content, field.name)}
     for setting in msgspec.structs.fields(Settings):
         if _differs(campaign.settings, content.settings, setting.name):
             pointers.add(f"/settings/{setting.encode_name}")
@@ -78,11 +79,6 @@ def differences(campaign: Content, content: Content) -> frozenset[str]:
 
 def _differs(before: Any, after: Any, name: str) -> bool:
     return bool(getattr(before, name) != getattr(after, name))
-
-
-def _camel(name: str) -> str:
-    head, *tail = name.split("_")
-    return head + "".join(part.title() for part in tail)
 
 
 def _changeable(campaign: Campaign, pointer: str, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from control_api.domain.approval import ApprovalState
 from control_api.errors import MalformedRequest
 from control_api.handlers import approvals
 from control_api.handlers.approvals import ApprovalQuery, Asking, Deciding
-from control_api.routes.campaigns import next_link
+from control_api.routes.headers import next_link
 from control_api.routes.openapi import documented
 from control_api.routes.reading import read_parameters
 from control_api.routes.request import ApiRequest, id_in_path, if_match_of

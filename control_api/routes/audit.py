@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
-from urllib.parse import urlencode
 
 import msgspec
 from litestar import Controller, get
@@ -16,6 +15,7 @@ from control_api.handlers import audit_log
 from control_api.handlers.audit_log import AuditQuery
 from control_api.handlers.listing import DEFAULT_PAGE, MAX_PAGE
 from control_api.routes.access_views import AuditPageView, audit_view
+from control_api.routes.headers import next_link
 from control_api.routes.openapi import documented
 from control_api.routes.reading import read_parameters
 from control_api.routes.request import ApiRequest
@@ -69,10 +69,7 @@ class AuditRoutes(Controller):
         query, log = _query(request, asked), services.access.audit_log
         page = await audit_log.page(log, query, asked.cursor, asked.limit)
         view = AuditPageView([audit_view(row) for row in page.items], page.next_cursor)
-        kept = [pair for pair in given if pair[0] != "cursor"]
-        following = urlencode([*kept, ("cursor", page.next_cursor)])
-        link = {"Link": f'<{request.url.path}?{following}>; rel="next"'} if page.next_cursor else {}
-        return JsonResponse(view, headers=link)
+        return JsonResponse(view, headers=next_link(request, page.next_cursor))
 
     @get(
         "/export",

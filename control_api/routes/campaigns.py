@@ -1,8 +1,5 @@
 """/api/v1/campaigns"""
 
-from typing import Any
-from urllib.parse import urlencode
-
 from litestar import Controller, get, post, put
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
@@ -10,6 +7,7 @@ from control_api.domain.metrics import Metrics, metrics_of
 from control_api.domain.submission import Replacement, Submission
 from control_api.handlers import campaigns
 from control_api.handlers.change import Saved
+from control_api.routes.headers import etag, next_link
 from control_api.routes.list_parameters import ListParameters, list_query
 from control_api.routes.openapi import documented
 from control_api.routes.reading import read_parameters
@@ -96,16 +94,3 @@ class CampaignRoutes(Controller):
 def _saved(saved: Saved, services: Services, status: int) -> JsonResponse[CampaignView]:
     view = campaign_view(saved.campaign, saved.account, services.clock())
     return JsonResponse(view, status_code=status, headers=etag(saved.campaign.version))
-
-
-def etag(version: int) -> dict[str, str]:
-    """The header of a campaign's version."""
-    return {"ETag": f'"{version}"'}
-
-
-def next_link(request: ApiRequest, cursor: str | None) -> dict[str, str]:
-    """The header that leads to the next page, if there is one."""
-    if cursor is None:
-        return {}
-    kept: list[tuple[str, Any]] = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
-    return {"Link": f'<{request.url.path}?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'}

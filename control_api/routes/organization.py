@@ -4,6 +4,7 @@ from litestar import Controller, get, put
 
 from control_api.handlers import organization
 from control_api.handlers.organization import OrganizationRequest
+from control_api.routes.headers import etag
 from control_api.routes.openapi import documented
 from control_api.routes.request import ApiRequest, required_if_match_of
 from control_api.routes.responses import JsonResponse
@@ -21,7 +22,7 @@ class OrganizationRoutes(Controller):
     async def get_one(self, request: ApiRequest, services: Services) -> JsonResponse[OrganizationView]:
         """Time zone, limits and approval thresholds per currency."""
         found = await organization.get(services.store, request.user)
-        return JsonResponse(organization_view(found), headers={"ETag": f'"{found.version}"'})
+        return JsonResponse(organization_view(found), headers=etag(found.version))
 
     @put("/", operation_class=documented(if_match="required"), summary="Change the organization")
     async def replace(
@@ -30,4 +31,4 @@ class OrganizationRoutes(Controller):
         """Needs the role admin, and If-Match."""
         version = required_if_match_of(request)
         changed = await organization.replace(services.store, request.user, data, version, services.clock())
-        return JsonResponse(organization_view(changed), headers={"ETag": f'"{changed.version}"'})
+        return JsonResponse(organization_view(changed), headers=etag(changed.version))

@@ -18,7 +18,7 @@ from control_api.handlers import transitions
 from control_api.handlers.change import Saved
 from control_api.handlers.duplicates import duplicate
 from control_api.handlers.transitions import Activation, Pausing, Step, Stopping, Transitioned
-from control_api.routes.campaigns import etag
+from control_api.routes.headers import etag
 from control_api.routes.openapi import documented
 from control_api.routes.problems import explain
 from control_api.routes.reading import read_parameters

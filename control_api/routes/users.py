@@ -11,6 +11,7 @@ from control_api.domain.users import StoredUser, UserReplacement, UserRequest
 from control_api.handlers import users
 from control_api.handlers.listing import DEFAULT_PAGE, MAX_PAGE
 from control_api.routes.access_views import UsersView, UserView, user_view
+from control_api.routes.headers import etag
 from control_api.routes.openapi import documented
 from control_api.routes.reading import read_parameters
 from control_api.routes.request import ApiRequest, id_in_path, if_match_of, required_if_match_of
@@ -107,6 +108,4 @@ class UserRoutes(Controller):
 def _shown(
     user: StoredUser, status: int = 200, headers: dict[str, str] | None = None
 ) -> JsonResponse[UserView]:
-    return JsonResponse(
-        user_view(user), status_code=status, headers={"ETag": f'"{user.version}"'} | (headers or {})
-    )
+    return JsonResponse(user_view(user), status_code=status, headers=etag(user.version) | (headers or {}))

@@ -1,7 +1,6 @@
 """/api/v1/webhooks"""
 
 from typing import Annotated
-from urllib.parse import urlencode
 
 import msgspec
 from litestar import Controller, delete, get, post, put
@@ -12,6 +11,7 @@ from control_api.domain.webhooks import Rotation, WebhookReplacement, WebhookReq
 from control_api.errors import MalformedRequest
 from control_api.handlers import deliveries, webhooks
 from control_api.handlers.webhooks import MadeWebhook
+from control_api.routes.headers import etag, next_link
 from control_api.routes.openapi import documented
 from control_api.routes.reading import read_parameters
 from control_api.routes.request import ApiRequest, id_in_path, if_match_of, required_if_match_of
@@ -83,7 +83,7 @@ class WebhookRoutes(Controller):
     ) -> JsonResponse[WebhookView]:
         """A webhook without its secret; the ETag is its version."""
         found = await webhooks.get(services.store, request.user, id_in_path(webhook_id))
-        return JsonResponse(webhook_view(found, services.clock()), headers=_etag(found.version))
+        return JsonResponse(webhook_view(found, services.clock()), headers=etag(found.version))
 
     @put(_OF, operation_class=documented(example="webhook", if_match="required"), summary="Change a webhook")
     async def replace(
@@ -99,7 +99,7 @@ class WebhookRoutes(Controller):
             services.clock(),
             private=services.webhooks_private,
         )
-        return JsonResponse(webhook_view(changed, services.clock()), headers=_etag(changed.version))
+        return JsonResponse(webhook_view(changed, services.clock()), headers=etag(changed.version))
 
     @delete(
         _OF,
@@ -169,7 +169,7 @@ class WebhookRoutes(Controller):
         )
         cursor = page.items[-1].id if page.more else None
         view = DeliveriesView([delivery_view(delivery) for delivery in page.items], cursor)
-        return JsonResponse(view, headers=_link(request, cursor))
+        return JsonResponse(view, headers=next_link(request, cursor))
 
     @get(f"{_OF}/deliveries/{{delivery_id:str}}", operation_class=documented(), summary="Get a delivery")
     async def get_delivery(
@@ -217,7 +217,7 @@ class WebhookRoutes(Controller):
 
 def _made(made: MadeWebhook, services: Services, status: int) -> JsonResponse[MadeWebhookView]:
     view = made_webhook_view(made.webhook, made.secret, services.clock())
-    headers = {**_etag(made.webhook.version), "Cache-Control": "no-store"}
+    headers = {**etag(made.webhook.version), "Cache-Control": "no-store"}
     return JsonResponse(view, status_code=status, headers=headers)
 
 
@@ -226,19 +226,8 @@ def _accepted(view: DeliveryView) -> JsonResponse[DeliveryView]:
     return JsonResponse(view, status_code=HTTP_202_ACCEPTED, headers={"Location": where})
 
 
-def _etag(version: int) -> dict[str, str]:
-    return {"ETag": f'"{version}"'}
-
-
 def _position(cursor: str | None) -> str | None:
     found = canonical_uuid(cursor) if cursor is not None else None
     if found is None and cursor is not None:  # a pattern's end is before a last line break as well
         raise MalformedRequest("cursor is not one of this list's")
     return found
-
-
-def _link(request: ApiRequest, cursor: str | None) -> dict[str, str]:
-    if cursor is None:
-        return {}
-    kept = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
-    return {"Link": f'<{request.url.path}?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'}

@@ -4,6 +4,7 @@ from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from control_api.domain.names import camel_case
 from control_api.routes.problems import BY_ERROR, INTERNAL, ProblemType, members_of
 from control_api.rpc.messages import field_path
 
@@ -45,7 +46,7 @@ def status_of(error: Exception, request_id: str) -> status_pb2.Status:
     members = members_of(error) if kind is not INTERNAL else {}
     wrong = members.pop("errors", ())
     metadata = {"type": f"/problems/{kind.name}", "requestId": request_id, "title": kind.title}
-    metadata |= {_camel_case(name): _text(value) for name, value in members.items() if value is not None}
+    metadata |= {camel_case(name): _text(value) for name, value in members.items() if value is not None}
     reason = kind.name.replace("-", "_").upper()
     _add(status, error_details_pb2.ErrorInfo(reason=reason, domain=_DOMAIN, metadata=metadata))
     if wrong:
@@ -77,11 +78,6 @@ def _add(status: status_pb2.Status, detail: object) -> None:
     packed = any_pb2.Any()
     packed.Pack(detail)
     status.details.append(packed)
-
-
-def _camel_case(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(map(str.capitalize, rest))
 
 
 def _text(value: object) -> str:
