@@ -8,12 +8,14 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
+# The lock names everything, so pip resolves nothing: asked to, it takes "coverage[toml]" for the newest coverage instead
+# of the pinned one, and refuses it for want of a hash on the day that a newer one is released.
 $(STAMP): requirements.lock pyproject.toml compose/kafka.sha256 compose/engines/kafka_cache.py
 	@$(PYTHON) -c 'import sys; sys.exit("Flightline needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@echo "==> 1/3 virtual environment ($(VENV))"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "==> 2/3 dependencies, pinned by hash (about 500 MB, one to three minutes)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --quiet -e .
 	@echo "==> 3/3 Kafka, pinned by version and checksum; runs once, to start faster from then on"
 	@$(BIN)/python -m compose.kafka_jars

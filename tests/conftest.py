@@ -1,5 +1,6 @@
 """Fixtures over the real engines. `engines`: Kafka, Postgres, ClickHouse; `stack`: the services as well."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest_asyncio
 
 from compose.topics import ensure_topics
 from tests.running import RunningStack, running_stack, scratch
+
+# The tests call gRPC and start processes. gRPC's handlers of a fork give up while a call is under way; its
+# poller then aborts the child, whose files are closed, before that has become what it was started for.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 @pytest.fixture
