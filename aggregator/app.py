@@ -1,7 +1,6 @@
 """Builds the aggregator: the only place where its adapters are made and wired."""
 
 import asyncio
-import gc
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -25,6 +24,7 @@ from aggregator.log_reader import LogReader
 from aggregator.postgres import connect_pool
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
+from schemas.process import spare_the_collector
 from sql.outbox import RELAY_COMMAND_SECONDS, RELAY_SESSION, OutboxRelay
 from sql.publisher import Publisher
 
@@ -32,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
 _PUBLISH_SECONDS = 1.5
-_COLLECTED_AFTER = (50_000, 20, 50)
-"""Events leave no cycles, and looking for some after each 700 objects takes a tenth of the time."""
 
 
 class Aggregator:
@@ -85,9 +83,7 @@ class Aggregator:
         self._closing.push_async_callback(finish, relay, self._tasks[0])
         # Handed over first of all: what is billed is stored if that can be done in a few seconds.
         self._closing.push_async_callback(self.app.settlement.stop)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_COLLECTED_AFTER)
+        spare_the_collector()
 
     async def stop(self) -> None:
         """Hands the partitions over and closes everything, once, however often it is called."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import resource
 import signal
 import socket
 import ssl
@@ -19,6 +18,7 @@ from control_api.app import create_app
 from control_api.errors import SettingsError
 from control_api.life import Life
 from control_api.settings import GrpcSettings, Settings, load
+from schemas.process import allow_connections
 
 _WAITING_CONNECTIONS, _MOST_CONNECTIONS = 1_024, 4_096
 """At a time, idle ones and streams too: Granian's own default accepts 128, and none beyond them."""
@@ -39,8 +39,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"control_api: {error}")
     _configure_logging()
-    _allow_connections()
-    uvloop.run(_serve(settings))
+    uvloop.run(_serve(settings, allow_connections(_MOST_CONNECTIONS, _OTHER_FILES)))
 
 
 def _require_free(name: str, host: str, port: int) -> None:
@@ -66,16 +65,7 @@ def _require_certificate(grpc: GrpcSettings) -> None:
         raise SettingsError(f"FLIGHTLINE_GRPC_TLS_… cannot be used: {error}.") from None
 
 
-def _allow_connections() -> None:
-    """Many systems give a process 1,024 open files at first, and more to one that asks."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_CONNECTIONS + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, connections: int) -> None:
     life = Life()
     server = Server(
         create_app(settings, life),
@@ -85,7 +75,7 @@ async def _serve(settings: Settings) -> None:
         websockets=False,
         log_enabled=False,
         backlog=_WAITING_CONNECTIONS,
-        backpressure=_MOST_CONNECTIONS,
+        backpressure=connections,
     )
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -68,6 +68,7 @@ from control_api.stores.live import LiveCampaigns
 from control_api.stores.once import Repeats
 from control_api.stores.readback import AccessKeys, BudgetGates, CampaignStates
 from control_api.stores.webhook_secrets import WebhookSecrets
+from schemas.process import spare_the_collector
 from sql.outbox import OutboxRelay
 from sql.publisher import Deadlines, Publisher
 from sql.readback import ReadBack
@@ -148,6 +149,7 @@ def create_app(settings: Settings, life: Life) -> Edge:
         tasks = {name: asyncio.create_task(_watched(name, part)) for name, part in work.items()}
         try:
             async with _grpc(settings, services, repeats, life, lambda: _is_ready(database, kafka)):
+                spare_the_collector()
                 yield
         finally:
             # All requests are answered. What they have committed is published, if that can be done soon.
@@ -241,12 +243,6 @@ def api() -> Router:
             AuditRoutes,
             WebhookRoutes,
             AnalyticsRoutes,
-            TransitionRoutes,
-            ApprovalRoutes,
-            BulkRoutes,
-            ExportRoutes,
-            ImportRoutes,
-            JobRoutes,
         ],
         middleware=[DefineMiddleware(Authentication), DefineMiddleware(IdempotencyKeys)],
         guards=[require_permission, refuse_unknown_parameters],

@@ -1,8 +1,6 @@
 """The composition root: builds the door's parts and runs them."""
 
 import asyncio
-import gc
-import resource
 import signal
 import socket
 import time
@@ -27,6 +25,7 @@ from ingest.settings import Settings
 from ingest.snapshot import SnapshotFile
 from ingest.spool import Spool
 from ingest.spool_slots import claim
+from schemas.process import allow_connections, spare_the_collector
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +37,6 @@ _HEAD_SECONDS = 10.0
 """For a request's head to be sent, and for a kept connection to be silent."""
 _OTHER_FILES = 256
 """Of Kafka's connections, the spools, the program itself."""
-_COLLECTED_AFTER = (50_000, 20, 50)
 _CANCELLATIONS = 3
 _CANCEL_SECONDS = 1.0
 _LAST_BYTES_SECONDS = 0.1
@@ -110,7 +108,7 @@ async def run(settings: Settings) -> None:
     failed = asyncio.Event()
     for task in background:
         task.add_done_callback(partial(_end_of_part, failed=failed, failures=failures))
-    _spare_the_collector()
+    spare_the_collector()
     log.info("door.starting", host=settings.host, port=settings.port, from_snapshot=from_snapshot)
     await _serve_until_told(server, bound, routes, settings, failed)
     await sink.close()
@@ -134,15 +132,6 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
         if not left:
             return
     log.warning("door.parts_left", parts=len(left))
-
-
-def _spare_the_collector() -> None:
-    """What was made until now stays: all campaigns of a snapshot, and the program itself. Requests leave no
-    cycles, and looking for some after each 700 objects would cost a tenth of their time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTED_AFTER)
 
 
 def _spool(settings: Settings) -> Spool:
@@ -175,19 +164,10 @@ def _bound(settings: Settings) -> socket.socket:
 
 
 def _connections(wanted: int) -> int:
-    """As many connections as are wanted, or as the limit of open files allows, raised as far as it goes.
-
-    Without that a flood of connections would take the last one from the spool and from Kafka.
-    """
-    needed = wanted + _OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return wanted
-    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    if most < needed:
-        log.warning("door.fewer_connections", wanted=wanted, open_files=most)
-    return max(1, most - _OTHER_FILES)
+    allowed = allow_connections(wanted, _OTHER_FILES)
+    if allowed < wanted:
+        log.warning("door.fewer_connections", wanted=wanted, allowed=allowed)
+    return allowed
 
 
 async def _serve_until_told(

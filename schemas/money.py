@@ -40,6 +40,9 @@ CURRENCY_DECIMALS: dict[str, int] = {
 }
 """Decimals of each active ISO 4217 currency."""
 
+_SMALLEST = {currency: Decimal(1).scaleb(-decimals) for currency, decimals in CURRENCY_DECIMALS.items()}
+_CENT = Decimal("0.01")
+
 
 class InvalidMoney(ValueError):
     """An amount that its currency, its precision or its range does not allow."""
@@ -75,9 +78,13 @@ def budget_micros(money: Money) -> Micros:
 
 def from_micros(micros: int, currency: str, *, budget: bool = False) -> Money:
     """Micros as money. Budgets are shown with their currency's decimals, everything else with what it has."""
-    decimals = CURRENCY_DECIMALS.get(currency, 2)
     amount = Decimal(micros).scaleb(-MICRO_DECIMALS)
-    shown = amount.quantize(Decimal(1).scaleb(-decimals))
+    shown = in_decimals_of(currency, amount)
     if budget or shown == amount:
         return Money(shown, currency)
     return Money(amount.normalize(), currency)
+
+
+def in_decimals_of(currency: str, amount: Decimal) -> Decimal:
+    """An amount with the decimals of its currency, rounded half to even where it has more."""
+    return amount.quantize(_SMALLEST.get(currency, _CENT))

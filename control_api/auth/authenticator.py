@@ -10,7 +10,7 @@ from joserfc.jws import extract_compact
 
 from control_api.auth.outside import OutsideTokens
 from control_api.auth.standing import Standing, Standings, is_over
-from control_api.auth.tokens import ISSUER, Claims, Tokens
+from control_api.auth.tokens import Claims, Tokens
 from control_api.domain.control_keys import PREFIX
 from control_api.domain.permissions import of_roles
 from control_api.errors import MalformedRequest, Unauthorized
@@ -66,30 +66,41 @@ class Authenticator:
         return len(given.api_key) == 1 and self._standings.knows_key(hash_key(given.api_key[0].strip()))
 
     async def _of_token(self, token: str, told: Told, now: datetime) -> Actor:
-        header, issuer = _unverified(token)
-        if self._outside is not None and issuer == self._outside.issuer:
-            claims = await self._outside.verify(token, header, now)
-            standing = await self._standing(claims, now)
-            if standing.is_user and not standing.active:
-                raise Unauthorized(_ENDED)
-        else:  # of any other issuer: refused here
-            claims = self._tokens.verify(token, now)
-            standing = await self._standing(claims, now)
-            # A token may say less than its user may now, and never more.
-            within = standing.active and of_roles(claims.roles) <= of_roles(standing.roles)
-            if not standing.is_user or not within or (claims.sid is not None and not standing.in_session):
-                raise Unauthorized(_ENDED)
+        claims = await self._of_outside_token(token, now) or await self._of_our_token(token, now)
         return Actor(
             user_id=claims.sub,
             organization_id=claims.org,
             roles=claims.roles,
             permissions=of_roles(claims.roles),
-            session_id=claims.sid if issuer == ISSUER else None,
+            session_id=claims.sid,
             expires_at=_moment(claims.exp),
             correlation_id=told.request_id,
             traceparent=told.traceparent,
             address=told.address,
         )
+
+    async def _of_outside_token(self, token: str, now: datetime) -> Claims | None:
+        """None when it is not from the outside issuer, or when there is none."""
+        if self._outside is None:
+            return None
+        header, issuer = _unverified(token)
+        if issuer != self._outside.issuer:
+            return None
+        claims = await self._outside.verify(token, header, now)
+        standing = await self._standing(claims, now)
+        if standing.is_user and not standing.active:
+            raise Unauthorized(_ENDED)
+        return claims
+
+    async def _of_our_token(self, token: str, now: datetime) -> Claims:
+        """A token of any other issuer is refused here."""
+        claims = self._tokens.verify(token, now)
+        standing = await self._standing(claims, now)
+        # A token may say less than its user may now, and never more.
+        within = standing.active and of_roles(claims.roles) <= of_roles(standing.roles)
+        if not standing.is_user or not within or (claims.sid is not None and not standing.in_session):
+            raise Unauthorized(_ENDED)
+        return claims
 
     async def _standing(self, claims: Claims, now: datetime) -> Standing:
         found = await self._standings.of_user(claims.org, claims.sub, claims.sid, now)

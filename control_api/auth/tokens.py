@@ -67,7 +67,7 @@ class Tokens:
             decoded = jwt.decode(token, self._key, algorithms=[ALGORITHM])
             registry.validate(decoded.claims)
             claims = msgspec.convert(decoded.claims, Claims)
-        except (JoseError, ValueError, TypeError, msgspec.ValidationError) as error:
+        except (JoseError, ValueError, TypeError, RecursionError, msgspec.ValidationError) as error:
             raise Unauthorized("the token is not valid or has expired") from error
         user, organization = canonical_uuid(claims.sub), canonical_uuid(claims.org)
         session = canonical_uuid(claims.sid) if claims.sid else None

@@ -13,7 +13,7 @@ from control_api.domain.organization import Limits, Organization, User
 from control_api.domain.snapshot import millis
 from schemas.access_keys import KeyKind
 from schemas.budget_gates import BudgetGate, Coordinates
-from schemas.money import Money, budget_micros, from_micros
+from schemas.money import Money, in_decimals_of
 from schemas.reasons import CampaignStatus, Scope, StatusReason, Threshold
 
 _settings = msgspec.json.Decoder(Settings)
@@ -33,8 +33,7 @@ def to_json(value: Any) -> str:
 
 def campaign_from(row: asyncpg.Record) -> Campaign:
     """A row of control.campaigns."""
-    amount = row["budget_amount"]
-    budget = None if amount is None else Money(amount, row["budget_currency"])
+    amount, currency = row["budget_amount"], row["budget_currency"]
     return Campaign(
         id=str(row["id"]),
         organization_id=str(row["organization_id"]),
@@ -44,7 +43,7 @@ def campaign_from(row: asyncpg.Record) -> Campaign:
         targeting_rules=_rules.decode(row["targeting_rules"]),
         start_date=row["start_date"],
         end_date=row["end_date"],
-        budget=budget and from_micros(budget_micros(budget), budget.currency, budget=True),
+        budget=None if amount is None else Money(in_decimals_of(currency, amount), currency),
         settings=_settings.decode(row["settings"]),
         currency=row["currency"],
         status=CampaignStatus(row["status"]),
@@ -123,9 +122,7 @@ def _with_decimals(limits: Limits, currency: str) -> Limits:
     """The limits with the decimals of their currency; the column has three for all of them."""
 
     def shown(amount: Decimal | None) -> Decimal | None:
-        if amount is None:
-            return None
-        return from_micros(budget_micros(Money(amount, currency)), currency, budget=True).amount
+        return None if amount is None else in_decimals_of(currency, amount)
 
     return Limits(shown(limits.largest_budget), shown(limits.approval_threshold))
 

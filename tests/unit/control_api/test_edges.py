@@ -1,5 +1,6 @@
 """Bodies, parameters, cursors, tokens, settings, snapshots."""
 
+from base64 import urlsafe_b64encode
 from datetime import timedelta
 
 import pytest
@@ -179,6 +180,7 @@ def test_a_token_that_was_minted_is_verified():
         sign(claims(), secret="another-secret-of-the-same-length!!"),
         sign(claims(), algorithm="HS512", secret=SECRET * 2),
         "eyJhbGciOiJub25lIn0.e30.",
+        f"{urlsafe_b64encode(b'[' * 6_000).decode()}.e30.e30",
         *(sign(claims(**{name: None})) for name in ("sub", "org", "iss", "aud", "exp")),
         *(sign(claims(**{name: "other"})) for name in ("sub", "org", "iss", "aud", "roles")),
         sign(claims(exp=int(NOW.timestamp()) - 60)),
