@@ -70,18 +70,44 @@ def _ndjson(file: IO[bytes]) -> Iterator[FileRow]:
 def _csv(file: IO[bytes]) -> Iterator[FileRow]:
     # Line ends are left as they are: they may stand in a text.
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    reader = csv.reader(text, strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
     try:
         columns = _columns(next(reader, []))
-        line = reader.line_num + 1
+        line = lines.next_row()
         for cells in reader:
             if cells:
                 yield _csv_row(line, columns, cells)
-            line = reader.line_num + 1
+            line = lines.next_row()
     except csv.Error as error:
         raise BadFile(f"line {reader.line_num} is not CSV that can be read: {error}") from None
     finally:
         text.detach()  # or it would close the file
+
+
+class _Lines(Iterator[str]):
+    """The lines of a text. Those of one row are no longer together than a row may be: the reader would make
+    millions of cells of it before anybody could count them. Raises BadFile."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._number = 0
+        self._left = MAX_ROW_BYTES
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._left + 1)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self._left -= len(line)
+        if self._left < 0:
+            raise BadFile(f"line {self._number}: a row has at most {MAX_ROW_BYTES} bytes")
+        return line
+
+    def next_row(self) -> int:
+        """Another row begins; returns the number of its first line."""
+        self._left = MAX_ROW_BYTES
+        return self._number + 1
 
 
 def _columns(header: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 _BOOLEANS = ("true", "false")
 MAX_ERRORS = 100
 """Named at once, about: a body of half a million wrong items would cost half a minute."""
-_MOST_NAMED = 10
+_MOST_NAMED, _MOST_OF_A_NAME = 10, 80
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -55,7 +55,7 @@ def _given_twice(body: bytes) -> list[str]:
     def look(pairs: list[tuple[str, Any]]) -> None:
         times = Counter(name for name, _ in pairs)
         if len(times) < len(pairs):
-            twice.extend(name[:80] for name, count in times.items() if count > 1)
+            twice.extend(name[:_MOST_OF_A_NAME] for name, count in times.items() if count > 1)
 
     # Numbers as text: the standard library refuses integers of thousands of digits, which msgspec has read.
     json.loads(body, object_pairs_hook=look, parse_int=str)
@@ -171,7 +171,7 @@ def _pointer(sentence: str) -> str:
 
 
 def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
+    return name[:_MOST_OF_A_NAME].replace("~", "~0").replace("/", "~1")
 
 
 def _unstorable(value: Any, pointer: str) -> list[FieldError]:

@@ -18,9 +18,10 @@ from control_api.stores.repeat import Repeat, repeat_of
 log = structlog.get_logger(__name__)
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-NOT_KEPT = {401, 403, 408, 412, 413, 415, 429}
-"""Nothing was done, and the same request may fare better: it is not refused for ever."""
+NOT_KEPT = {400, 401, 403, 408, 412, 413, 415, 429}
+"""Nothing was done, and the same request may fare better, or is no request at all: it is not refused for ever."""
 SERVER_ERROR = 500
+_REFUSED = 400
 _NOT_SHOWN_AGAIN = {b"date", b"content-length"}
 
 
@@ -51,7 +52,8 @@ class IdempotencyKeys:
             metrics.REPEATED.inc()
             return await _send_again(msgspec.msgpack.decode(answer, type=_Answer), send)
         scope["state"]["store"] = repeats.store(repeat)
-        await self._app(scope, receive, _Keeping(send, repeats, repeat))
+        keeping = _Keeping(send, repeats, repeat, refusals=bool(scope.get("user")))
+        await self._app(scope, receive, keeping)
         return None
 
 
@@ -79,12 +81,14 @@ def _repeat(request: ApiRequest, key: str, body: bytes) -> Repeat:
 
 
 class _Keeping:
-    """Holds an answer back until it is kept: who asks again after it must find it."""
+    """Holds an answer back until it is kept: who asks again after it must find it. `refusals`: those are kept
+    as well; not those of a stranger, who could fill the database with them."""
 
-    def __init__(self, send: Send, repeats: Repeats, repeat: Repeat) -> None:
+    def __init__(self, send: Send, repeats: Repeats, repeat: Repeat, *, refusals: bool) -> None:
         self._send = send
         self._repeats = repeats
         self._repeat = repeat
+        self._least_not_kept = SERVER_ERROR if refusals else _REFUSED
         self._held: list[Message] = []
 
     async def __call__(self, message: Message) -> None:
@@ -97,7 +101,7 @@ class _Keeping:
 
     async def _keep(self) -> None:
         start: Any = self._held[0]
-        if start["status"] >= SERVER_ERROR or start["status"] in NOT_KEPT:
+        if start["status"] >= self._least_not_kept or start["status"] in NOT_KEPT:
             return
         body = b"".join(message.get("body", b"") for message in self._held[1:])  # type: ignore[misc]
         answer = _Answer(start["status"], list(start["headers"]), body)

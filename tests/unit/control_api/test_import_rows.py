@@ -121,6 +121,8 @@ def test_every_wrong_field_is_named_with_its_line() -> None:
         'name\n"open',
         'name\n"a"b\n',
         "name\n" + "x" * (MAX_ROW_BYTES + 1),
+        "name\n" + "," * (MAX_ROW_BYTES + 1),
+        'name\n"' + "x\n" * (MAX_ROW_BYTES // 2 + 1),
     ],
 )
 def test_a_table_that_is_none_is_refused_whole(text: str) -> None:
