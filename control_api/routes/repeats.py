@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 NOT_KEPT = {400, 401, 403, 408, 412, 413, 415, 429}
-"""Nothing was done, and the same request may fare better, or is no request at all: it is not refused for ever."""
+"""Nothing was done, and the same request may fare better, or is none: it is not refused for ever."""
 SERVER_ERROR = 500
 _REFUSED = 400
 _NOT_SHOWN_AGAIN = {b"date", b"content-length"}
