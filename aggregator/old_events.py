@@ -1,7 +1,7 @@
-"""Events older than the window of the seen ids: whether they were counted, only ClickHouse knows.
+"""Events that waited long in a door's spool: whether they were counted, only ClickHouse may know.
 
-Such an event comes from a door's spool, where it waited for Kafka for a day or more: its copy may have been
-counted before it was spooled, and its id has been forgotten since.
+An event's copy may have been counted for as long before it was received as a client sends it again (23 h).
+When it has waited for Kafka for an hour on top of that, the id of that copy may be forgotten.
 """
 
 from collections.abc import Sequence
@@ -23,31 +23,38 @@ log = structlog.get_logger(__name__)
 SKEW_MS = 5 * 60 * 1000
 """By how much the clocks of doors and brokers may differ."""
 
+_SPARE_MS = 3600 * 1000
+"""By so much less than the window of the seen ids lie copies apart: a client gives an event up 23 h after its
+first attempt (docs/DOOR.md), and the window is 24 h. So long a spool may keep it without further ado."""
+
 _AT_ONCE = 500
-
-
-def old_of(batch: Batch, forgotten_before: int) -> list[int]:
-    """Indexes of the batch's events that may have been counted under an id that is forgotten; nearly always
-    none. `forgotten_before`: ids counted before it (log time, epoch ms) may be unknown.
-    """
-    bound = forgotten_before + SKEW_MS
-    return [index for index, event in enumerate(batch.events) if event.received_at < bound]
 
 
 class OldEvents:
     """Looks events up in ClickHouse, once it holds all that the seen ids have forgotten.
 
     Their partition waits for that: an event that was promised is neither counted twice nor dropped.
+    `window_ms` is that of the seen ids.
     """
 
-    def __init__(self, blocks: BlockLedger, events: EventStore, log_reader: LogReader) -> None:
+    def __init__(
+        self, blocks: BlockLedger, events: EventStore, log_reader: LogReader, window_ms: int
+    ) -> None:
         self._blocks = blocks
         self._events = events
         self._log_reader = log_reader
+        self._apart_ms = max(0, window_ms - _SPARE_MS)
+
+    def of(self, batch: Batch, forgotten_before: int) -> list[int]:
+        """Indexes of the batch's events that may have been counted under an id that is forgotten; nearly
+        always none. `forgotten_before`: ids counted before it (log time, epoch ms) may be unknown.
+        """
+        bound = forgotten_before + self._apart_ms + SKEW_MS
+        return [index for index, event in enumerate(batch.events) if event.received_at < bound]
 
     async def counted(self, batch: Batch, forgotten_before: int) -> set[int]:
         """Indexes of the batch's events that were counted before. Waits for ClickHouse if any is old."""
-        old = old_of(batch, forgotten_before)
+        old = self.of(batch, forgotten_before)
         if not old:
             return set()
         waiting = metrics.old_events_waiting.labels(str(batch.partition))

@@ -14,7 +14,7 @@ from aggregator.domain.rows import BatchRecord
 from aggregator.errors import FencedError, LogGapError, LogUnavailable
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
-from aggregator.old_events import OldEvents, old_of
+from aggregator.old_events import OldEvents
 from aggregator.postgres import RETRYABLE, Claim
 from aggregator.retry import tries
 from aggregator.seen_ids import SeenIds, key_of
@@ -32,7 +32,7 @@ class PartitionSettler:
     `settle` is given records from any offset at or below the ledger's; those that are billed are skipped, so
     what a consumer delivers again after a rebalance does no harm. A gap is never skipped: LogGapError.
 
-    Records with events older than the window of the seen ids have to wait for ClickHouse. They are set aside,
+    Records with events that waited long in a spool have to wait for ClickHouse. They are set aside,
     with all that follow, and `bill_aside` reads them again: no other partition waits with them, and nothing
     of them is kept in memory.
     """
@@ -140,7 +140,7 @@ class PartitionSettler:
         self._require_contiguous(records)
         for chunk in chunks(records, self._max_bytes):
             batch = self._decoded(chunk)
-            if old_of(batch, self.seen.forgotten_before(batch.newest_at)):
+            if self._old_events.of(batch, self.seen.forgotten_before(batch.newest_at)):
                 return False
             await self._settle(batch)
         return True
@@ -161,7 +161,7 @@ class PartitionSettler:
                 return
             for chunk in chunks(records if self._may_bill_aside.is_set() else (), self._max_bytes):
                 batch = self._decoded(chunk)
-                if old_of(batch, self.seen.forgotten_before(batch.newest_at)):
+                if self._old_events.of(batch, self.seen.forgotten_before(batch.newest_at)):
                     return
                 await self._settle_aside(batch, ())
 

@@ -63,7 +63,7 @@ class Settlement:
         self._log_reader = log_reader
         self._incarnations = incarnations
         self._dead_letters = dead_letters
-        self._old_events = OldEvents(blocks, events, log_reader)
+        self._old_events = OldEvents(blocks, events, log_reader, settings.seen_window_seconds * 1000)
         self._retention = LogRetention(
             settings.kafka,
             blocks,

@@ -68,14 +68,18 @@ class Log:
     def __init__(self, kafka: str) -> None:
         self._kafka = kafka
 
-    async def write(self, partition: int, *records: list[TrackingEvent]) -> list[int]:
-        """Appends a record for each list of events; returns their offsets."""
+    async def write(self, partition: int, *records: list[TrackingEvent], at: int | None = None) -> list[int]:
+        """Appends a record for each list of events, of now or of a time (epoch ms); returns their offsets."""
         producer = AIOKafkaProducer(bootstrap_servers=self._kafka, acks="all")
         await producer.start()
         try:
             sent = [
                 await producer.send_and_wait(
-                    TRACKING_EVENTS, encode_events(events), partition=partition, headers=RECORD_HEADERS
+                    TRACKING_EVENTS,
+                    encode_events(events),
+                    partition=partition,
+                    headers=RECORD_HEADERS,
+                    timestamp_ms=at,
                 )
                 for events in records
             ]

@@ -13,7 +13,8 @@ from tests.integration.settling import Books, account, impression, owner, until
 from tests.integration.test_zombies import Frozen
 
 PARTITION, OTHER_PARTITION = 1, 2
-DAY_MS = 24 * 3600 * 1000
+HOUR_MS = 3600 * 1000
+DAY_MS = 24 * HOUR_MS
 
 
 async def until_counted(books: Books, campaign: str, events: int, duplicates: int = 0) -> None:
@@ -48,6 +49,24 @@ async def test_what_was_counted_and_is_forgotten_is_no_second_event(books: Books
     assert sorted(event for _, event in await books.stored()) == sorted(
         ["young", *(each.event_id for each in old)]
     )
+
+
+async def test_what_was_sent_again_within_a_day_and_waited_in_a_spool_is_no_second_event(
+    books: Books, tmp_path: Path
+) -> None:
+    campaign, now = await account(books.ledger), clock_ms()
+    counted_at = now - 25 * HOUR_MS
+    first, other = (impression(campaign, each, received_at=counted_at) for each in ("again", "once"))
+    await books.log.write(PARTITION, [first, other], at=counted_at)
+    sent_again = [
+        impression(campaign, each, received_at=counted_at + 22 * HOUR_MS) for each in ("again", "spooled")
+    ]
+    await books.log.write(PARTITION, sent_again)
+    async with owner(*books.engines, tmp_path) as here:
+        await here.bill(PARTITION)
+        await until_counted(books, campaign, 3, duplicates=1)
+        assert not here.failures
+    assert await books.reconciled() == ""
 
 
 class Away:
