@@ -250,6 +250,7 @@ def _record(claim: Claim, batch: Batch, duplicates: Sequence[int], outcome: Bill
         ],
         openings=outcome.openings,
         last_record_hash=batch.last_record_hash,
+        size=batch.size,
     )
 
 

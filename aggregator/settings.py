@@ -19,6 +19,7 @@ _MIB = 1024 * 1024
 _DAY_SECONDS = 24 * 3600
 _ANY_PORT = "127.0.0.1:0"
 
+_Bytes = Annotated[int, msgspec.Meta(ge=1024, le=256 * _MIB)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
 _Linger = Annotated[float, msgspec.Meta(ge=0.001, le=60)]
 _Minutes = Annotated[int, msgspec.Meta(ge=1, le=24 * 60)]
@@ -39,10 +40,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A name that survives restarts, unique in the group: a member that comes back within the session's
     timeout gets its partitions again without a rebalance (Kafka's static membership)."""
     bill_linger_seconds: _Linger = 0.05
-    bill_max_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 * _MIB)] = 8 * _MIB
+    bill_max_bytes: _Bytes = 8 * _MIB
     store_linger_seconds: _Linger = 0.25
     store_max_rows: _Count = 25_000
+    store_max_bytes: _Bytes = 32 * _MIB
     pending_max_rows: _Count = 100_000
+    pending_max_bytes: _Bytes = 64 * _MIB
     verify_after_seconds: Annotated[float, msgspec.Meta(ge=0, le=_DAY_SECONDS)] = 60.0
     compare_all_every_seconds: Annotated[float, msgspec.Meta(ge=1, le=365 * _DAY_SECONDS)] = _DAY_SECONDS
     """How often all blocks of the ledger are compared with ClickHouse."""
@@ -84,7 +87,9 @@ _OPTIONAL = {
     "bill_max_bytes": "FLIGHTLINE_BILL_MAX_BYTES",
     "store_linger_seconds": "FLIGHTLINE_STORE_LINGER_SECONDS",
     "store_max_rows": "FLIGHTLINE_STORE_MAX_ROWS",
+    "store_max_bytes": "FLIGHTLINE_STORE_MAX_BYTES",
     "pending_max_rows": "FLIGHTLINE_PENDING_MAX_ROWS",
+    "pending_max_bytes": "FLIGHTLINE_PENDING_MAX_BYTES",
     "verify_after_seconds": "FLIGHTLINE_VERIFY_AFTER_SECONDS",
     "compare_all_every_seconds": "FLIGHTLINE_COMPARE_ALL_EVERY_SECONDS",
     "seen_window_seconds": "FLIGHTLINE_SEEN_WINDOW_SECONDS",

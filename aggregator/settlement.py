@@ -85,7 +85,7 @@ class Settlement:
         self._on_failure = on_failure
         self._settlers: dict[int, PartitionSettler] = {}
         self._tasks: dict[int, list[asyncio.Task[None]]] = {}
-        self._rows = RowBudget(settings.pending_max_rows)
+        self._rows = RowBudget(settings.pending_max_rows, settings.pending_max_bytes)
         self._assigning = asyncio.Lock()
 
     @property
@@ -202,6 +202,7 @@ class Settlement:
             StoreLimits(
                 self._settings.store_linger_seconds,
                 self._settings.store_max_rows,
+                self._settings.store_max_bytes,
                 self._settings.verify_after_seconds,
                 self._settings.compare_all_every_seconds,
             ),

@@ -80,8 +80,8 @@ class PartitionStore:
             self._behind = (self._behind[0] if self._is_behind else record.first_offset, record.next_offset)
         else:
             # Duplicates take room as well; a batch of nothing else has no rows.
-            kept = batch if record.event_rows and self._rows.take(len(batch.events)) else None
-            self._pending.append(PendingBatch(record, kept))
+            is_kept = record.event_rows and self._rows.take(len(batch.events), batch.size)
+            self._pending.append(PendingBatch(record, batch if is_kept else None))
         self._idle.clear()
         self._wake.set()
 
@@ -208,14 +208,15 @@ class PartitionStore:
     def _give_back(self, batches: Iterable[PendingBatch]) -> None:
         for pending in batches:
             if pending.batch is not None:
-                self._rows.give_back(len(pending.batch.events))
+                self._rows.give_back(len(pending.batch.events), pending.batch.size)
 
     def _take(self) -> list[PendingBatch]:
         taken: list[PendingBatch] = []
-        rows = 0
+        rows = size = 0
         while self._pending and len(taken) < _MAX_BATCHES:
             rows += self._pending[0].record.event_rows
-            if taken and rows > self._limits.max_rows:
+            size += self._pending[0].record.size
+            if taken and (rows > self._limits.max_rows or size > self._limits.max_bytes):
                 break
             taken.append(self._pending.popleft())
         return taken

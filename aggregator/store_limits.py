@@ -6,31 +6,38 @@ from aggregator import metrics
 
 
 class RowBudget:
-    """How many rows all partitions of this process may keep in memory until they are stored."""
+    """What all partitions of this process may keep in memory until it is stored: so many rows, and so many
+    bytes, as their records take in the log."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._used = 0
+    def __init__(self, most_rows: int, most_bytes: int) -> None:
+        self._most_rows = most_rows
+        self._most_bytes = most_bytes
+        self._rows = 0
+        self._bytes = 0
 
-    def take(self, rows: int) -> bool:
-        """Whether `rows` more may be kept."""
-        if self._used + rows > self._limit:
+    def take(self, rows: int, size: int) -> bool:
+        """Whether `rows` more of `size` bytes may be kept."""
+        if self._rows + rows > self._most_rows or self._bytes + size > self._most_bytes:
             return False
-        self._used += rows
-        metrics.pending_rows.set(self._used)
+        self._change(rows, size)
         return True
 
-    def give_back(self, rows: int) -> None:
-        """Says that `rows` that were taken are not kept any more."""
-        self._used -= rows
-        metrics.pending_rows.set(self._used)
+    def give_back(self, rows: int, size: int) -> None:
+        """Says that what was taken is not kept any more."""
+        self._change(-rows, -size)
+
+    def _change(self, rows: int, size: int) -> None:
+        self._rows += rows
+        self._bytes += size
+        metrics.pending_rows.set(self._rows)
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
-    """How long a block waits for more batches (seconds), how many rows it takes, when it is verified, and how
-    often all blocks are."""
+    """How long a block waits for more batches (seconds), how many rows it takes, and bytes of the log, when
+    it is verified, and how often all blocks are."""
 
     linger_seconds: float
     max_rows: int
+    max_bytes: int
     verify_after_seconds: float
     compare_all_every_seconds: float

@@ -39,7 +39,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Records `first_offset` (inclusive) to `next_offset` (exclusive) of a partition, decoded.
 
     `positions` and `events` run in parallel, in the order of the log. `newest_at` is the newest time in the
-    log (epoch ms), `last_record_hash` tells the last record from another one at its offset.
+    log (epoch ms), `last_record_hash` tells the last record from another one at its offset, `size` is what
+    all of them take in the log, in bytes.
     """
 
     partition: int
@@ -51,6 +52,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: list[DeadLetter]
     newest_at: int
     last_record_hash: bytes
+    size: int
 
 
 def decode_batch(partition: int, incarnation: int, records: Sequence[LogRecord]) -> Batch:
@@ -81,6 +83,7 @@ def decode_batch(partition: int, incarnation: int, records: Sequence[LogRecord])
         dead_letters=dead_letters,
         newest_at=max(record.at for record in records),
         last_record_hash=hash_of(records[-1]),
+        size=sum(len(record.value) for record in records),
     )
 
 

@@ -54,7 +54,8 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A billed batch as the ledger keeps it: all that its rows need beside the log.
 
     `duplicates` and `dead_letters` are positions (blocks.position); `billed` is micros; `last_record_hash`
-    tells the log that was billed from another one (None in records of old).
+    tells the log that was billed from another one (None in records of old); `size` is what its records take
+    in the log, in bytes (0 in records of old).
     """
 
     partition: int
@@ -68,6 +69,7 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: list[int]
     openings: dict[str, Opening]
     last_record_hash: bytes | None = None
+    size: int = 0
 
 
 class Charged(msgspec.Struct, frozen=True, gc=False):

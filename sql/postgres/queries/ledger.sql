@@ -94,9 +94,9 @@ SELECT * FROM unnest(:campaign_ids::uuid[], :budget_versions::integer[], :thresh
 
 -- name: add_batch!
 INSERT INTO ledger.batches (partition, incarnation, first_offset, next_offset, epoch, event_rows, billed,
-                            duplicates, dead_letters, openings, last_record_hash)
+                            duplicates, dead_letters, openings, last_record_hash, size)
 VALUES (:partition, :incarnation, :first_offset, :next_offset, :epoch, :event_rows, :billed,
-        :duplicates, :dead_letters, :openings, :last_record_hash);
+        :duplicates, :dead_letters, :openings, :last_record_hash, :size);
 
 -- name: add_to_outbox!
 INSERT INTO ledger.outbox (topic, key, value, partition)
@@ -110,7 +110,7 @@ SELECT pg_notify('ledger_outbox', '');
 
 -- name: batches_between
 SELECT partition, incarnation, first_offset, next_offset, epoch, event_rows, billed, duplicates, dead_letters,
-       openings, last_record_hash
+       openings, last_record_hash, size
 FROM ledger.batches
 WHERE partition = :partition AND incarnation = :incarnation
   AND first_offset >= :first_offset AND first_offset < :next_offset

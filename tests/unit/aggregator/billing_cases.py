@@ -68,6 +68,7 @@ def batch_of(events: Sequence[TrackingEvent], first_offset: int = 0) -> Batch:
         events=list(events),
         dead_letters=[],
         newest_at=0,
+        size=100 * len(events),
         last_record_hash=b"",
     )
 

@@ -18,7 +18,7 @@ from aggregator.store_limits import RowBudget, StoreLimits
 from schemas.events import encode_events
 from tests.unit.aggregator.billing_cases import INCARNATION, PARTITION, batch_of, event_of
 
-ROWS = 3
+ROWS, MOST_BYTES = 3, 1 << 20
 CLAIM = Claim(PARTITION, INCARNATION, 1, 0, 0, 0, None)
 
 
@@ -89,7 +89,7 @@ class Rows:
 
 def store_of(blocks: Blocks, rows: Rows, budget: RowBudget, claim: Claim = CLAIM) -> PartitionStore:
     ports: Any = (claim, blocks, blocks, rows, Log())
-    return PartitionStore(*ports, StoreLimits(0.0, 10_000, 60.0, 60.0), budget, "me")
+    return PartitionStore(*ports, StoreLimits(0.0, 10_000, MOST_BYTES, 60.0, 60.0), budget, "me")
 
 
 def billed(first_offset: int) -> tuple[Batch, BatchRecord]:
@@ -105,12 +105,13 @@ def billed(first_offset: int) -> tuple[Batch, BatchRecord]:
         duplicates=[],
         dead_letters=[],
         openings={},
+        size=batch.size,
     )
     return batch, record
 
 
 async def test_a_store_that_is_let_go_in_the_middle_of_an_insert_gives_its_rows_back() -> None:
-    budget, rows = RowBudget(ROWS), Rows()
+    budget, rows = RowBudget(ROWS, MOST_BYTES), Rows()
     store = store_of(Blocks(), rows, budget)
     store.add(*billed(0))
     task = asyncio.create_task(store.run())
@@ -118,21 +119,21 @@ async def test_a_store_that_is_let_go_in_the_middle_of_an_insert_gives_its_rows_
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     store.discard()
-    assert budget.take(ROWS)
+    assert budget.take(ROWS, MOST_BYTES)
 
 
 async def test_a_store_that_is_fenced_gives_its_rows_back() -> None:
-    budget = RowBudget(ROWS)
+    budget = RowBudget(ROWS, MOST_BYTES)
     store = store_of(Blocks(), Rows(FencedError("another owner")), budget)
     store.add(*billed(0))
     with pytest.raises(FencedError):
         await store.run()
-    assert budget.take(ROWS)
+    assert budget.take(ROWS, MOST_BYTES)
 
 
 async def test_an_insert_of_unknown_outcome_is_replaced_under_an_attempt_of_its_own() -> None:
     blocks, rows = Blocks(), Rows(StoreUnavailable("no answer"), None)
-    store = store_of(blocks, rows, RowBudget(ROWS))
+    store = store_of(blocks, rows, RowBudget(ROWS, MOST_BYTES))
     store.add(*billed(0))
     task = asyncio.create_task(store.run())
     async with asyncio.timeout(5):
@@ -153,7 +154,7 @@ async def test_what_an_owner_before_billed_and_what_is_too_much_for_memory_comes
     blocks, rows, batches = Blocks(), Rows(*[None] * 20), [billed(ROWS * n) for n in range(20)]
     blocks.billed = [record for _, record in batches]
     claim = Claim(PARTITION, INCARNATION, 1, 5 * ROWS, 0, 0, None)
-    store = store_of(blocks, rows, RowBudget(1_000), claim)
+    store = store_of(blocks, rows, RowBudget(1_000, MOST_BYTES), claim)
     for each in batches[5:8]:
         store.add(*each)
     task = asyncio.create_task(store.run())
@@ -169,3 +170,22 @@ async def test_what_an_owner_before_billed_and_what_is_too_much_for_memory_comes
     assert ranges[-1][1] == 20 * ROWS
     assert [block.block for block in blocks.stored] == list(range(len(ranges)))
     assert rows.held == 20 * ROWS
+
+
+async def test_a_block_and_what_is_kept_in_memory_are_bounded_by_bytes_as_well() -> None:
+    batches = [billed(ROWS * n) for n in range(9)]
+    size = batches[0][0].size
+    blocks, rows, budget = Blocks(), Rows(*[None] * 9), RowBudget(1_000, 2 * size)
+    ports: Any = (CLAIM, blocks, blocks, rows, Log())
+    store = PartitionStore(*ports, StoreLimits(0.0, 10_000, 3 * size, 60.0, 60.0), budget, "me")
+    for each in batches:
+        store.add(*each)
+    assert not budget.take(1, 1)
+    task = asyncio.create_task(store.run())
+    async with asyncio.timeout(10):
+        await store.drain()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [block.next_offset - block.first_offset for block in blocks.stored] == [3 * ROWS] * 3
+    assert rows.held == 9 * ROWS
+    assert budget.take(1_000, 2 * size)
