@@ -25,8 +25,9 @@ log = structlog.get_logger(__name__)
 _TAKE = 400
 """Records a take at most. The stream's buffer must be larger, or throughput falls sevenfold."""
 
-_SEEK_SECONDS = 30.0
-"""Faust waits for a seek for 90 seconds, then cancels it without a word and goes on as if it were done."""
+_SEEK_SECONDS = 5.0
+"""So long all partitions wait for each other: Faust hands out nothing before the seek is done. It would wait
+for 90 seconds, then cancel it without a word and go on as if it were done."""
 
 
 class LedgerConsumer(SoughtConsumer):
@@ -36,7 +37,7 @@ class LedgerConsumer(SoughtConsumer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._late: set[asyncio.Task[dict[TP, int]]] = set()
+        self._late: set[asyncio.Task[None]] = set()
         self._connections: set[Any] = set()
 
     @property
@@ -69,34 +70,39 @@ class LedgerConsumer(SoughtConsumer):
         committed = await super().seek_streams()
         offsets = {tp: offset for tp, offset in committed.items() if tp.topic != TRACKING_EVENTS}
         partitions = [tp.partition for tp in self.assignment() if tp.topic == TRACKING_EVENTS]
-        claiming = asyncio.ensure_future(self._seek_to_ledger(partitions))
+        claimed: dict[TP, int] = {}
+        claiming = asyncio.create_task(self._seek_to_ledger(partitions, claimed))
         try:
             done, _ = await asyncio.wait({claiming}, timeout=_SEEK_SECONDS)
         except asyncio.CancelledError:
             claiming.cancel()
             raise
         if done:
-            return {**offsets, **claiming.result()}
-        log.info("agents.still_claiming", partitions=partitions)
-        self._late.add(claiming)
-        claiming.add_done_callback(self._claimed_late)
-        return offsets
+            claiming.result()
+        else:
+            log.info("agents.still_claiming", partitions=partitions)
+            self._late.add(claiming)
+            claiming.add_done_callback(self._claimed_late)
+        return {**offsets, **claimed}
 
-    async def _seek_to_ledger(self, partitions: Iterable[int]) -> dict[TP, int]:
-        offsets = await self.app.settlement.assign(partitions)
-        ledger = {TP(TRACKING_EVENTS, partition): offset for partition, offset in offsets.items()}
-        await self.seek_wait(ledger)
-        return ledger
+    async def _seek_to_ledger(self, partitions: Iterable[int], claimed: dict[TP, int]) -> None:
+        """Each partition goes on once it is claimed, however long another one takes."""
+        claiming = asyncio.current_task()
 
-    def _claimed_late(self, claiming: asyncio.Task[dict[TP, int]]) -> None:
+        async def go_on(partition: int, offset: int) -> None:
+            tp = TP(TRACKING_EVENTS, partition)
+            await self.seek_wait({tp: offset})
+            claimed[tp] = offset
+            if claiming in self._late:
+                self._read_offset[tp] = offset
+                self.release([tp])
+
+        await self.app.settlement.assign(partitions, go_on)
+
+    def _claimed_late(self, claiming: asyncio.Task[None]) -> None:
         self._late.discard(claiming)
-        if claiming.cancelled():
-            return
-        if (error := claiming.exception()) is not None:
+        if not claiming.cancelled() and (error := claiming.exception()) is not None:
             self._failure = asyncio.ensure_future(self.app.crash(error))
-            return
-        self._read_offset.update(claiming.result())
-        self.release(claiming.result())
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         for claiming in self._late:

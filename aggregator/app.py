@@ -52,8 +52,10 @@ class Aggregator:
         pool = await connect_pool(settings.postgres, settings.postgres_connections)
         self._closing.callback(pool.terminate)
         publisher = self._publisher
-        log_reader = LogReader(settings.kafka)
+        # A range at a time: to read a day of ids again must not hold up those who look at a record.
+        log_reader, recovery_reader = LogReader(settings.kafka), LogReader(settings.kafka)
         self._closing.push_async_callback(log_reader.stop)
+        self._closing.push_async_callback(recovery_reader.stop)
         clickhouse = ClickHouse(settings.clickhouse)
         self._closing.push_async_callback(clickhouse.close)
         ledger = Ledger(pool)
@@ -74,6 +76,7 @@ class Aggregator:
             BlockLedger(pool),
             EventStore(clickhouse),
             log_reader,
+            recovery_reader,
             Incarnations(IncarnationLedger(pool), log_reader),
             DeadLetters(publisher.publish),
             clock_ms=clock_ms,

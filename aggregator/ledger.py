@@ -111,12 +111,19 @@ class Ledger:
             for row in rows
         ]
 
-    async def duplicates_from(self, partition: int, incarnation: int, first_offset: int) -> set[int]:
-        """Positions at or above an offset that were not counted because their ids had been counted."""
+    async def duplicates_between(
+        self, partition: int, incarnation: int, first_offset: int, next_offset: int
+    ) -> set[int]:
+        """Positions that were not counted because their ids had been counted: all of the range, and maybe
+        others of its batches."""
         async with self._pool.acquire() as connection:
             rows = await fetch(
                 self._sql.duplicates_between(
-                    connection, partition=partition, incarnation=incarnation, first_offset=first_offset
+                    connection,
+                    partition=partition,
+                    incarnation=incarnation,
+                    first_offset=first_offset,
+                    next_offset=next_offset,
                 )
             )
         return {row["position"] for row in rows}

@@ -18,6 +18,8 @@ _FETCH_MS = 1_000
 _MAX_RECORDS = 500
 _CERTAIN_LOOKS = 3
 """A second apart: for a moment after its start a broker may not know its own end."""
+_SILENT_LOOKS = 10
+"""A second apart: Kafka's client was seen to fetch nothing any more, without an error."""
 
 
 def log_record(offset: int, at: int, headers: object, value: bytes | None) -> LogRecord:
@@ -122,7 +124,7 @@ class LogReader:
                 consumer = await self._open()
             consumer.assign([topic_partition])
             consumer.seek(topic_partition, first_offset)
-            shorter = 0
+            nothing = _Nothing(partition, next_offset)
             try:
                 while at < next_offset:
                     with _kafka_errors(partition):
@@ -133,16 +135,18 @@ class LogReader:
                     if records:
                         _require_next(partition, at, records)
                         at = records[-1].offset + 1
+                        nothing = _Nothing(partition, next_offset)
                         yield [log_record(r.offset, r.timestamp, r.headers, r.value) for r in records]
-                        continue
-                    # At its end a log that was cut gives no error, and nothing.
-                    shorter = shorter + 1 if await _ends_before(consumer, topic_partition, next_offset) else 0
-                    if shorter == _CERTAIN_LOOKS:
-                        raise LogGapError(f"partition {partition}: the log ends before {next_offset}")
+                    else:
+                        nothing.came(await _end_of(consumer, topic_partition))
+            except LogUnavailable:
+                await self.stop()  # the next read opens another consumer
+                raise
             finally:
                 # Not `unsubscribe`: aiokafka's fetcher ends for good when it finds no subscription just after
                 # it was told of one, and every later read would wait for ever.
-                consumer.pause(topic_partition)
+                if self._consumer is not None:
+                    consumer.pause(topic_partition)
 
     async def _open(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -163,12 +167,33 @@ class LogReader:
         return self._consumer
 
 
-async def _ends_before(consumer: AIOKafkaConsumer, topic_partition: TopicPartition, offset: int) -> bool:
-    """Whether the log is known to be that short."""
+class _Nothing:
+    """Looks that brought nothing of a range, one after the other."""
+
+    def __init__(self, partition: int, next_offset: int) -> None:
+        self._partition = partition
+        self._next_offset = next_offset
+        self._shorter = 0
+        self._silent = 0
+
+    def came(self, end: int | None) -> None:
+        """Another one; the log ended at `end` then (None: not known). LogGapError when it is certain to end
+        before the range does: at its end a log that was cut gives no error. LogUnavailable when it holds the
+        range and does not give it."""
+        self._shorter = self._shorter + 1 if end is not None and end < self._next_offset else 0
+        self._silent = self._silent + 1 if end is not None and end >= self._next_offset else 0
+        if self._shorter == _CERTAIN_LOOKS:
+            raise LogGapError(f"partition {self._partition}: the log ends before {self._next_offset}")
+        if self._silent == _SILENT_LOOKS:
+            raise LogUnavailable(f"partition {self._partition}: nothing comes of what the log holds")
+
+
+async def _end_of(consumer: AIOKafkaConsumer, topic_partition: TopicPartition) -> int | None:
+    """Where the log ends (exclusive); None while Kafka can't say."""
     try:
-        return bool((await consumer.end_offsets([topic_partition]))[topic_partition] < offset)
+        return int((await consumer.end_offsets([topic_partition]))[topic_partition])
     except KafkaError:
-        return False
+        return None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ An event's copy may have been counted for as long before it was received as a cl
 When it has waited for Kafka for an hour on top of that, the id of that copy may be forgotten.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 
@@ -27,7 +27,8 @@ _SPARE_MS = 3600 * 1000
 """By so much less than the window of the seen ids lie copies apart: a client gives an event up 23 h after its
 first attempt (docs/DOOR.md), and the window is 24 h. So long a spool may keep it without further ado."""
 
-_AT_ONCE = 500
+_AT_ONCE, _AT_ONCE_BYTES = 500, 64 * 1024
+"""ClickHouse refuses a query of 256 KiB, and an id may be twice as long there: each quote is escaped."""
 
 
 class OldEvents:
@@ -94,12 +95,28 @@ class OldEvents:
 
     async def _look_up(self, batch: Batch, old: Sequence[int]) -> set[int]:
         found: set[int] = set()
-        for start in range(0, len(old), _AT_ONCE):
-            part = {index: batch.events[index] for index in old[start : start + _AT_ONCE]}
+        for indexes in _parts(batch, old):
+            part = {index: batch.events[index] for index in indexes}
             since = min(event.received_at for event in part.values()) - 2 * _DAY_MS
             counted = await self._events.which_counted(list(part.values()), since)
             found |= {index for index, event in part.items() if _identity(event) in counted}
         return found
+
+
+def _parts(batch: Batch, old: Sequence[int]) -> Iterator[list[int]]:
+    """`old` in parts that one query may ask for."""
+    part: list[int] = []
+    size = 0
+    for index in old:
+        event = batch.events[index]
+        length = len(event.event_id.encode()) + len(event.campaign_id)
+        if part and (len(part) == _AT_ONCE or size + length > _AT_ONCE_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(index)
+        size += length
+    if part:
+        yield part
 
 
 _DAY_MS = 24 * 3600 * 1000

@@ -109,9 +109,12 @@ class SeenRecovery:
             start=start,
             end=stretch.next_offset,
         )
-        dropped = await self._ledger.duplicates_from(claim.partition, stretch.incarnation, start)
         async for records in self._log_reader.read(claim.partition, start, stretch.next_offset):
             batch = decode_batch(claim.partition, stretch.incarnation, records)
+            # Of these records only: a client may repeat one id for a day.
+            dropped = await self._ledger.duplicates_between(
+                claim.partition, stretch.incarnation, batch.first_offset, batch.next_offset
+            )
             counted = [
                 (key_of(event.organization_id, event.event_id), position)
                 for position, event in zip(batch.positions, batch.events, strict=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -35,6 +35,13 @@ _CLAIM_TRIES = 15
 _TOPIC_ID_UNKNOWN = ""
 
 
+GoOn = Callable[[int, int], Awaitable[None]]
+
+
+async def _stay(_: int, __: int) -> None:
+    """For whoever asks where each partition stands."""
+
+
 class Settlement:
     """Builds a settler for each partition that is assigned, and keeps it while the epoch stays its own.
 
@@ -49,6 +56,7 @@ class Settlement:
         blocks: BlockLedger,
         events: EventStore,
         log_reader: LogReader,
+        recovery_reader: LogReader,
         incarnations: Incarnations,
         dead_letters: DeadLetters,
         *,
@@ -77,7 +85,7 @@ class Settlement:
             settings.seen_window_seconds * 1000,
             settings.owner,
             ledger,
-            log_reader,
+            recovery_reader,
             events,
             clock_ms,
         )
@@ -93,19 +101,30 @@ class Settlement:
         """The partitions owned now."""
         return set(self._settlers)
 
-    async def assign(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Claims the partitions and lets go of all others; returns the offset to go on at for each.
+    async def assign(self, partitions: Iterable[int], go_on: GoOn = _stay) -> dict[int, int]:
+        """Claims the partitions, all at a time, and lets go of all others; `go_on` is called for each once it
+        is claimed, with the offset to go on at. Returns all of these.
 
         Waits a minute for Postgres, then raises what it last met: Faust waits no longer for a seek, and a
         process that ends is started again.
         """
+
+        async def take(partition: int) -> None:
+            await self._take(partition)
+            metrics.partitions_owned.set(len(self._settlers))
+            await go_on(partition, self._settlers[partition].next_offset)
+
         wanted = set(partitions)
         async with self._assigning:  # Faust may ask twice at a time: one partition must not be opened twice
             for partition in self.partitions - wanted:
                 await self._release(partition)
-            for partition in sorted(wanted):
-                await self._take(partition)
             metrics.partitions_owned.set(len(self._settlers))
+            try:
+                async with asyncio.TaskGroup() as claims:
+                    for partition in sorted(wanted):
+                        claims.create_task(take(partition))
+            except BaseExceptionGroup as failed:
+                raise failed.exceptions[0] from None
             return {partition: self._settlers[partition].next_offset for partition in wanted}
 
     async def settle(self, partition: int, records: Sequence[LogRecord]) -> int | None:

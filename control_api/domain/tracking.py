@@ -55,11 +55,11 @@ class RelayedEvent(TrackedEvent, frozen=True, kw_only=True):
     campaign_id: str
 
 
-def relayed(event: TrackedEvent, campaign_id: str, event_id: str, user_agent: str | None) -> RelayedEvent:
-    """The event for the door: with its campaign, an id of its own, and the user agent of who sent it."""
+def relayed(event: TrackedEvent, campaign_id: str, event_id: str) -> RelayedEvent:
+    """The event for the door: with its campaign and an id of its own. The user agent is the visitor's as the
+    event names it: the request's is that of whoever's back end sent it."""
     fields = {name: getattr(event, name) for name in TrackedEvent.__struct_fields__}
     fields["event_id"] = event.event_id or event_id
-    fields["user_agent"] = event.user_agent or (user_agent or "")[:MAX_TEXT] or None
     return RelayedEvent(**fields, campaign_id=campaign_id)
 
 

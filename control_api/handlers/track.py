@@ -60,7 +60,6 @@ class Door(Protocol):
 class Sender(msgspec.Struct, frozen=True, kw_only=True):
     """What a request says beside its body. `privacy` are the headers of who asks not to be tracked."""
 
-    user_agent: str | None = None
     idempotency_key: str | None = None
     privacy: dict[str, str] = {}
 
@@ -81,7 +80,7 @@ async def track(
     where the door does not know the campaign or the organization's key yet.
     """
     made = event_id_of(actor.organization_id, actor.name, campaign_id, sender.idempotency_key)
-    asked = relayed(event, campaign_id, made, sender.user_agent)
+    asked = relayed(event, campaign_id, made)
     body, key = _encoder.encode(asked), internal_key(secret, actor.organization_id)
     deadline = asyncio.get_running_loop().time() + _SECONDS
     has_key = is_known = False

@@ -118,7 +118,6 @@ class AnalyticsRoutes(Controller):
         or an Idempotency-Key, so that a repeat counts once."""
         told = request.headers
         sender = Sender(
-            user_agent=told.get("user-agent"),
             idempotency_key=key_of(request),
             privacy={name: told[name] for name in _PRIVACY if name in told},
         )

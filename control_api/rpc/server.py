@@ -27,7 +27,9 @@ _SERVED = (SERVICE.full_name, health.SERVICE_NAME)
 _MAX_REQUEST_BYTES = 1 << 20
 _MAX_ANSWER_BYTES = 16 << 20
 _MAX_METADATA_BYTES = 16 << 10
-_MAX_CALLS = 1_000
+_MAX_CALLS = 4_000
+"""Streams are calls as well, up to a thousand of them (handlers/live.py), and so is one whose message never
+comes: all of these must leave room for the others."""
 _LOOK_SECONDS = 0.1
 _READY_SECONDS = 1.0
 _ANSWER_SECONDS = 2.0

@@ -8,6 +8,7 @@ control API answers. The rate at which the client offers does not depend on the 
 import asyncio
 import bisect
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -31,6 +32,13 @@ COUNTED = """
     SELECT coalesce(sum(impressions + clicks + conversions + bounces + unsubscribes), 0)
     FROM ledger.accounts WHERE campaign_id = ANY($1::uuid[])
 """
+_CLICKHOUSE_AT_WORK = (
+    "SELECT 1",
+    "SELECT elapsed, substring(query, 1, 200) FROM system.processes FORMAT TSV",
+    "SELECT elapsed, progress, is_mutation, num_parts FROM system.merges FORMAT TSV",
+    "SELECT command, parts_to_do, latest_fail_reason FROM system.mutations WHERE NOT is_done FORMAT TSV",
+    "SELECT active, count() FROM system.parts WHERE table = 'events' GROUP BY active FORMAT TSV",
+)
 _Sample = tuple[float, float | None]
 
 
@@ -78,6 +86,18 @@ class Gauges:
                 return max(0.0, last - since)
             assert now < deadline, f"not recovered within {within_s:.0f} s: {self.complaints(since, now)}"
             await asyncio.sleep(_EVERY_S)
+
+    async def diagnosis(self) -> list[str]:
+        """What is to be seen of a stack that does not recover: samples, ClickHouse's work, the load."""
+        told = [f"stored, last asked: {self._stored[-5:]}", f"load: {os.getloadavg()}"]
+        for question in _CLICKHOUSE_AT_WORK:
+            began = time.monotonic()
+            try:
+                answer = await self._query(question)
+            except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                answer = repr(error)
+            told.append(f"{question}: {answer!r} after {time.monotonic() - began:.2f} s")
+        return told
 
     def last_bad(self, since: float, now: float) -> float:
         """The last moment at which anything was not as it should be; 0 when there was none."""
@@ -129,12 +149,14 @@ class Gauges:
         return float(await self._ledger.fetchval(COUNTED, self._ids))
 
     async def _ask_clickhouse(self) -> float:
-        base, _, database = self._addresses.clickhouse.rpartition("/")
         ids = ", ".join(f"'{id_}'" for id_ in self._ids)
         query = f"SELECT count() FROM events WHERE campaign_id IN ({ids})"  # noqa: S608  ids of our own
+        return float(await self._query(query))
+
+    async def _query(self, query: str) -> str:
+        base, _, database = self._addresses.clickhouse.rpartition("/")
         async with self._http.post(base, params={"database": database}, data=query) as answer:
-            text = await answer.text()
-            return float(text)
+            return await answer.text()
 
     async def _ask_api(self) -> float:
         url = f"{self._addresses.control_api}/api/v1/campaigns/{self._ids[0]}"

@@ -65,7 +65,16 @@ class Scene:
 
     async def recovered(self, since: float) -> float:
         """Waits until all is back at its former throughput; seconds after `since`, for the table."""
-        seconds = await self.gauges.steady(form.RECOVERED_WITHIN_S, since)
+        try:
+            seconds = await self.gauges.steady(form.RECOVERED_WITHIN_S, since)
+        except AssertionError as error:
+            told = [
+                f"seed {self._seed}",
+                str(error),
+                *await self.gauges.diagnosis(),
+                *self._aggregators_said(),
+            ]
+            raise AssertionError("\n".join(told)) from error
         self._recoveries.append(seconds)
         return seconds
 

@@ -138,6 +138,7 @@ class Owner:
     def __init__(self, settings: Settings, pool: asyncpg.Pool, clickhouse: Client) -> None:
         self.failures: list[BaseException] = []
         self.log_reader = LogReader(settings.kafka)
+        self.recovery_reader = LogReader(settings.kafka)
         self.consumer = LogReader(settings.kafka)
         self.settlement = Settlement(
             settings,
@@ -145,6 +146,7 @@ class Owner:
             BlockLedger(pool),
             EventStore(clickhouse),
             self.log_reader,
+            self.recovery_reader,
             Incarnations(IncarnationLedger(pool), self.log_reader),
             DeadLetters(_no_dead_letters),
             clock_ms=clock_ms,

@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from compose.layout import HOST
-from tests.integration.settling import Books, until
+from tests.integration.settling import Books, account, impression, until
 from tests.running import free_port_base
 
-PARTITION = 2
+PARTITION, OTHER_PARTITION = 2, 1
 _CLAIM = "INSERT INTO ledger.partitions (partition, topic_id, owner) VALUES ($1, '', 'nobody')"
 
 pytestmark = pytest.mark.timeout(240)
@@ -73,6 +73,14 @@ async def test_a_claim_that_goes_on_in_the_background_keeps_the_process_from_bei
             return "agents.still_claiming" in await asyncio.to_thread(output.read_text)
 
         await until(goes_on_in_the_background, "the claim has taken longer than Faust waits", within_s=150)
+        assert await status(port) == 503
+        campaign = await account(books.ledger)
+        await books.log.write(OTHER_PARTITION, [impression(campaign, "of another partition")])
+
+        async def other_partitions_are_billed() -> bool:
+            return (await books.counted(campaign))[0] == 1
+
+        await until(other_partitions_are_billed, "the partitions that are claimed go on")
         assert await status(port) == 503
         await lock.rollback()
 

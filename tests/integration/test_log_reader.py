@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from aggregator.errors import LogGapError
+from aggregator.errors import LogGapError, LogUnavailable
 from aggregator.log_reader import LogReader
 from schemas.topics import TRACKING_EVENTS
 from tests.integration.settling import Books
@@ -48,6 +48,29 @@ async def test_a_range_beyond_the_end_of_the_log_is_a_gap_and_holds_nobody_up(bo
                 await read(reader, sent.offset, sent.offset + 1_000_000)
             first, end = await reader.bounds(0)
             assert first <= sent.offset < end
+    finally:
+        await reader.stop()
+
+
+async def test_a_consumer_that_gives_nothing_of_what_the_log_holds_is_replaced(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = books.engines[0]
+    async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
+        sent = await producer.send_and_wait(TRACKING_EVENTS, b"there", partition=0)
+    reader = LogReader(kafka)
+
+    async def gives_nothing(*_: object, **__: object) -> dict[object, object]:
+        await asyncio.sleep(0.01)
+        return {}
+
+    try:
+        async with asyncio.timeout(60):
+            with monkeypatch.context() as broken:
+                broken.setattr(AIOKafkaConsumer, "getmany", gives_nothing)
+                with pytest.raises(LogUnavailable, match="nothing comes"):
+                    await read(reader, sent.offset, sent.offset + 1)
+            assert await read(reader, sent.offset, sent.offset + 1) == 1
     finally:
         await reader.stop()
 

@@ -213,11 +213,13 @@ ORDER BY block
 LIMIT :most;
 
 -- name: duplicates_between
--- Positions that were not counted, for rebuilding the seen ids from the log. From the batch on that holds the
--- offset: without that bound all that is kept of the partition would be looked through.
+-- Positions that were not counted, for rebuilding the seen ids from the log: of the batches that lie in the range.
+-- From the batch on that holds its beginning: without that bound all that is kept of the partition would be looked
+-- through.
 SELECT unnest(duplicates) AS position
 FROM ledger.batches
 WHERE partition = :partition AND incarnation = :incarnation AND next_offset > :first_offset
+  AND first_offset < :next_offset
   AND first_offset >= coalesce(
       (SELECT max(b.first_offset) FROM ledger.batches b
        WHERE b.partition = :partition AND b.incarnation = :incarnation AND b.first_offset <= :first_offset), 0);
