@@ -26,6 +26,7 @@ from tests.bench.control_world import Organization, World, dice, world
 from tests.bench.figures import Figure, Goal, Report, p99_of, share
 from tests.bench.form import Form
 from tests.bench.load import is_whole
+from tests.bench.machine import Spent, spending
 from tests.integration.control import body
 
 USERS, ORGANIZATIONS, MOST_EVENTS = 1_000, 50, 10_000_000
@@ -88,6 +89,7 @@ class Run:
     """Requests without an answer when the last was sent."""
     seconds: dict[str, "array[float]"] = field(default_factory=lambda: defaultdict(lambda: array("d")))
     unexpected: Counter[str] = field(default_factory=Counter)
+    spent: Spent = field(default_factory=Spent)
     late: "array[float]" = field(default_factory=lambda: array("d"))
 
     @property
@@ -212,14 +214,15 @@ async def at_rate(made: World, mix: Mix, rate: float, seconds: float, users: int
         free.append(user)
     opened = list(free)
     started, total = time.perf_counter(), int(rate * seconds)
-    while run.offered < total and time.perf_counter() - started < 2 * seconds:
-        now = time.perf_counter()
-        while run.offered < min(total, (now - started) * rate) and free:
-            moment = started + run.offered / rate
-            run.late.append(now - moment)
-            free.popleft().send(mix.next(), moment)
-            run.offered += 1
-        await asyncio.sleep(_TICK_SECONDS)
+    with spending(**made.pids) as run.spent:
+        while run.offered < total and time.perf_counter() - started < 2 * seconds:
+            now = time.perf_counter()
+            while run.offered < min(total, (now - started) * rate) and free:
+                moment = started + run.offered / rate
+                run.late.append(now - moment)
+                free.popleft().send(mix.next(), moment)
+                run.offered += 1
+            await asyncio.sleep(_TICK_SECONDS)
     run.waiting = total - run.answered
     async with asyncio.timeout(_DRAIN_SECONDS):
         while run.answered < run.offered:
@@ -259,7 +262,8 @@ async def within_goals(at: Callable[[float], Awaitable[Run]], most: Run) -> Run 
 def report_of(run: Run, rate: str, notes: str) -> list[Figure]:
     """The p99 of each kind beside what is wanted; `rate` says what that of the run is."""
     late = f"p99 of the client's lateness {share(sorted(run.late), 0.99) * 1e3:.1f} ms; {notes}"
-    figures = [Figure("10", f"control API, {rate}", "requests/s", [run.rate], notes=late)]
+    cores = {f"cores: {name}": [seconds / run.spent.wall] for name, seconds in run.spent.cpu.items()}
+    figures = [Figure("10", f"control API, {rate}", "requests/s", [run.rate], notes=late, beside=cores)]
     for kind in MIX:
         if taken := run.seconds[kind]:
             what = f"control API, {kind}, open loop at {run.rate:,.0f} requests/s, p99 of {len(taken):,}"

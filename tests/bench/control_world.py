@@ -57,9 +57,11 @@ class Organization:
 
 @dataclass(frozen=True)
 class World:
-    """A control API that is ready; `template` is the campaign that all others are copies of."""
+    """A control API that is ready; `template` is the campaign that all others are copies of, `pids` are those
+    of all processes, by name."""
 
     api: ControlApi
+    pids: dict[str, int]
     organizations: list[Organization]
     large: list[Organization]
     template: dict[str, Any]
@@ -90,15 +92,18 @@ async def world(campaigns: int, organizations: int, events: int) -> AsyncIterato
         await _store(clickhouse, [each for one in made for each in one.campaigns], events)
         await api.start()
         door = await kept.enter_async_context(running_door(engines.kafka, folder / "door", port=port))
-        await kept.enter_async_context(aggregator(engines))
+        settling = await kept.enter_async_context(aggregator(engines))
 
         async def all_known() -> bool:
             known = await metric(door.url, 'flightline_ingest_known{table="campaign-state"}')
             return known >= campaigns
 
         await until(all_known, 600, every_s=1)
+        await _until_merged(clickhouse)
+        pids = {name: engines.pid(name) for name in engines.names}
+        pids |= {"control_api": api.pid, "ingest": door.process.pid, "aggregator": settling.pid}
         large = [one for one in made if len(one.campaigns) >= OF_LARGE]
-        yield World(api, made, large or made, template)
+        yield World(api, pids, made, large or made, template)
 
 
 def _sizes(campaigns: int, organizations: int) -> list[int]:
@@ -129,6 +134,17 @@ async def _store(clickhouse: str, campaigns: list[str], events: int) -> None:
     client = await clickhouse_connect.get_async_client(dsn=clickhouse, send_receive_timeout=600)
     await name_campaigns(client, campaigns)
     await fill(client, new_id(), datetime.now(UTC) - timedelta(days=_DAYS), 0, events)
+    await client.close()
+
+
+async def _until_merged(clickhouse: str) -> None:
+    """Until ClickHouse has put together what was stored at once here, and otherwise comes in years."""
+    client = await clickhouse_connect.get_async_client(dsn=clickhouse)
+
+    async def is_merged() -> bool:
+        return not (await client.query("SELECT count() FROM system.merges")).first_row[0]
+
+    await until(is_merged, 600, every_s=1)
     await client.close()
 
 
