@@ -90,7 +90,9 @@ async def differences(bootstrap: str, partitions: int | None = None) -> list[str
         present = [topic for topic in wanted if topic.name in existing]
         found = await _found(admin, await _described(admin, present))
         changes = {topic.name: to_change(topic, found[topic.name]) for topic in present}
-        return told + [f"topic {name} has another {', '.join(each)}" for name, each in changes.items() if each]
+        return told + [
+            f"topic {name} has another {', '.join(keys)}" for name, keys in changes.items() if keys
+        ]
     finally:
         await admin.close()
 
