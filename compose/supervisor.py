@@ -24,7 +24,8 @@ _TELL_AGAIN_S = 1.0
 class Supervisor:
     """Runs groups of processes. `changed` is called with every change of the pids, at most one at a time.
 
-    When `changed` raises OSError (its disk is full) it is called again soon: no process is left alone for that.
+    When `changed` raises OSError (its disk is full) it is called again soon: a process is kept running for
+    all that.
 
     Groups are started one after the other, the processes of a group at the same time, and stopped from the
     last group to the first.
