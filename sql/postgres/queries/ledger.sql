@@ -226,7 +226,8 @@ WHERE partition = :partition AND incarnation = :incarnation AND next_offset > :f
 SELECT ledger.create_day(:day);
 
 -- name: old_days
-SELECT day FROM ledger.old_days(:today, :keep_days) AS day;
+-- By the earlier of two clocks, the caller's and that of Postgres: one that is days ahead drops nothing early.
+SELECT day FROM ledger.old_days(least(:today::date, (now() AT TIME ZONE 'UTC')::date), :keep_days) AS day;
 
 -- name: drop_day$
 SELECT ledger.drop_day(:day);
