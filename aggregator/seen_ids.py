@@ -1,9 +1,10 @@
 """Which ids a partition has counted: an event is a duplicate if its id was counted at a smaller position.
 
 The newest ids are in a table in memory; full or old enough it is sealed into an immutable segment file
-(seen_segment.py) with a filter in memory (seen_filter.py), because nearly every id is new and must not touch
-the disk. Files are named by epoch and only ever added, or removed when another one holds their ids or nobody
-can ask for them any more: a process that lost its partition can neither block nor spoil its successor's.
+(seen_segment.py) with a filter in memory (seen_segments.py), because nearly every id is new and must not
+touch the disk. Files are named by epoch and only ever added, or removed when another one holds their ids or
+nobody can ask for them any more: a process that lost its partition can neither block nor spoil its
+successor's.
 
 Costs: 24 h at 1,667 events a second are 144 million ids over all partitions: 2 bytes an id for the filters
 (290 MB), 28 bytes an id of files (4 GB), and for each partition a full table (about 45 MB). The window is a
@@ -17,16 +18,12 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
-import structlog
 
-from aggregator import metrics, seen_folder, seen_segment
-from aggregator.seen_filter import FilterBank
-from aggregator.seen_segment import Coverage, Ids, Sealed, Segment, Words
+from aggregator import seen_folder, seen_segment
+from aggregator.seen_segment import Coverage, Ids, Segment
+from aggregator.seen_segments import SeenSegments, halves
 from schemas.events import INDEX_BITS
-
-log = structlog.get_logger(__name__)
 
 DAY_MS = 24 * 3600 * 1000
 SEAL_IDS = 1 << 18
@@ -42,10 +39,6 @@ _LONGEST_WINDOW_MS = 2**32 - 1
 """A segment keeps times in 32 bits, and spans a window at most (49 days)."""
 _SKEW_MS = 5 * 60 * 1000
 """By how much the log's time may be ahead of our own clock."""
-_MOST_UNWRITTEN = 32
-"""Segments that wait in memory for a disk that refuses them: 7.3 MB each, 235 MB a partition, five hours of
-the specification's rate in 4 partitions."""
-_TRY_AGAIN_MS = 60 * 1000
 
 
 def key_of(organization_id: str, event_id: str) -> bytes:
@@ -59,13 +52,6 @@ def key_of(organization_id: str, event_id: str) -> bytes:
     ).digest()
 
 
-class _Unwritten(msgspec.Struct, frozen=True):
-    """A segment that is not on the disk yet, and the files that it takes the place of once it is."""
-
-    whole: Sealed
-    replaces: tuple[Path, ...]
-
-
 class SeenIds:
     """The ids of one partition, counted in one incarnation and those before. Not for several threads at once.
 
@@ -74,8 +60,8 @@ class SeenIds:
     own clock, or one door whose clock is days ahead would make all ids forgotten. Ids keep the time that they
     came with, a window ahead at most: while it is our own clock that is wrong, they are remembered longer.
 
-    A segment that the disk refuses stays in memory, 28 bytes an id, and is written later; what a crash takes
-    of it is rebuilt from the log. Beyond _MOST_UNWRITTEN segments `mark` and `restore` raise OSError.
+    A disk that refuses segments stops nothing for hours (seen_segments.py); then `mark` and `restore` raise
+    OSError.
     """
 
     def __init__(
@@ -99,11 +85,7 @@ class SeenIds:
         self._window_ms = window_ms
         self._seal_ids = seal_ids
         self._seal_ms = seal_ms
-        self._filters = FilterBank(seal_ids)
-        self._segments: dict[int, Segment] = {}
-        self._unwritten: dict[int, _Unwritten] = {}
-        self._try_again_at = 0
-        self._label = folder.name
+        self._segments = SeenSegments(folder, seal_ids)
         self._rebuild_from: int | None = None
         self._clock: int = coverage.newest_at
         self._now = now
@@ -154,7 +136,7 @@ class SeenIds:
             seal_ms=seal_ms,
         )
         for segment in segments:
-            seen._add(segment)
+            seen._segments.add(segment)
         seen._rebuild_from = None if complete else covered
         seen._expire()
         return seen
@@ -180,9 +162,9 @@ class SeenIds:
         return max(self._clock, self._bounded(at)) - self._window_ms
 
     def memory(self) -> int:
-        """Bytes that the filters take, and what waits for the disk; the table in memory comes on top, about
-        170 bytes an id."""
-        return self._filters.memory + sum(len(each.whole.content) for each in self._unwritten.values())
+        """Bytes of the filters, and of what waits for the disk; the table in memory comes on top, about 170
+        bytes an id."""
+        return self._segments.memory
 
     def mark(self, keys: Sequence[bytes], positions: Sequence[int], at: int) -> list[int]:
         """Counts a batch: returns the indexes of its duplicates, in order, and records all others.
@@ -244,7 +226,7 @@ class SeenIds:
         Raises OSError when the disk refuses: all is still in memory then.
         """
         self._seal_table()
-        self._write_all()
+        self._segments.write()
 
     def _advance(self, at: int) -> int:
         """The log's time goes on, and a table that is old enough is sealed before it takes more; returns the
@@ -255,8 +237,7 @@ class SeenIds:
             self._table_since = self._clock
         elif self._clock - self._table_since >= self._seal_ms:
             self._seal_table()
-        if self._unwritten and self._clock >= self._try_again_at:
-            self._write_what_can_be()
+        self._segments.write_if_due(self._clock)
         ahead = min(self._window_ms, _LONGEST_WINDOW_MS - self._window_ms - self._seal_ms)
         return max(self._clock, min(at, self._clock + ahead))
 
@@ -282,18 +263,8 @@ class SeenIds:
 
     def _sealed_positions(self, keys: Sequence[bytes]) -> dict[int, tuple[int, int]]:
         """Index into `keys` → smallest position that a segment has for it within the window, and its time."""
-        if not self._segments or not keys:
-            return {}
-        prefixes, suffixes = _halves(keys)
-        indexes, slots = self._filters.candidates(suffixes)
         found: dict[int, tuple[int, int]] = {}
-        for slot in np.unique(slots):
-            asked = indexes[slots == slot]
-            segment = self._segments[int(slot)]
-            rows = segment.rows_of(prefixes[asked], suffixes[asked])
-            there = rows >= 0
-            positions, ats = segment.places(rows[there])
-            places = zip(asked[there].tolist(), positions.tolist(), ats.tolist(), strict=True)
+        for segment, places in self._segments.holding(keys):
             limit = self._limit_of(segment)
             for index, position, at in places:
                 if at >= self._oldest_needed and position < limit:
@@ -321,15 +292,14 @@ class SeenIds:
         if self._row_of:
             self._keep_table()
             self._begin_table()
-            self._write_what_can_be()
+            self._segments.write_what_can_be(self._clock)
         self._expire()
 
     def _keep_table(self) -> None:
-        prefixes, suffixes = _halves(list(self._row_of))
+        prefixes, suffixes = halves(list(self._row_of))
         ids = Ids(prefixes, suffixes, np.array(self._positions, np.uint64), np.array(self._ats, np.uint64))
         first_offset, preceding_at = self._first_offset, self._preceding_at
-        slot = self._mergeable(len(ids))
-        before = self._segments[slot] if slot is not None else None
+        before = self._mergeable(len(ids))
         if before is not None:
             # A key that is in both was recorded anew after its window, or at a smaller position: the table's.
             rows = before.rows_of(prefixes, suffixes)
@@ -341,66 +311,15 @@ class SeenIds:
             self._incarnation, first_offset, self._next_offset, self._epoch, int(ids.ats.max())
         )
         whole = seen_segment.sealed(self._folder, coverage, preceding_at, ids)
-        # The file before stays until the one that holds its ids as well is on the disk.
-        replaces = () if slot is None else self._forget(slot)
-        added = self._add(seen_segment.parse(whole.path, memoryview(whole.content)))
-        self._unwritten[added] = _Unwritten(whole, replaces)
+        self._segments.keep(whole, before)
 
-    def _write_what_can_be(self) -> None:
-        """Raises OSError only when too much would have to be kept in memory."""
-        try:
-            self._write_all()
-        except OSError as error:
-            if len(self._unwritten) > _MOST_UNWRITTEN:
-                raise
-            self._try_again_at = self._clock + _TRY_AGAIN_MS
-            log.warning(
-                "seen_ids.not_written", folder=str(self._folder), kept=len(self._unwritten), error=str(error)
-            )
-
-    def _write_all(self) -> None:
-        """In the order of the log: files with a hole between them would be of no use."""
-        try:
-            for slot, unwritten in list(self._unwritten.items()):
-                self._segments[slot] = seen_segment.write(unwritten.whole)
-                del self._unwritten[slot]
-                for path in unwritten.replaces:
-                    seen_segment.remove(path)
-        finally:
-            metrics.seen_segments_unwritten.labels(self._label).set(len(self._unwritten))
-
-    def _mergeable(self, ids: int) -> int | None:
-        """The slot of a small segment just before the table: restarts and quiet hours pile up no files."""
-        for slot, segment in self._segments.items():
-            if (
-                segment.coverage.incarnation == self._incarnation
-                and segment.coverage.next_offset == self._first_offset
-                and len(segment) + ids <= self._seal_ids
-                and self._clock - segment.oldest_at <= self._window_ms
-            ):
-                return slot
-        return None
-
-    def _add(self, segment: Segment) -> int:
-        slot = self._filters.add(segment.suffixes)
-        self._segments[slot] = segment
-        return slot
-
-    def _forget(self, slot: int) -> tuple[Path, ...]:
-        """Asks the segment no more; returns the files that hold what it held."""
-        segment = self._segments.pop(slot)
-        self._filters.remove(slot)
-        unwritten = self._unwritten.pop(slot, None)
-        return (segment.path, *(unwritten.replaces if unwritten else ()))
+    def _mergeable(self, ids: int) -> Segment | None:
+        """A small segment just before the table: restarts and quiet hours pile up no files."""
+        segment = self._segments.ending_at(self._incarnation, self._first_offset)
+        if segment is None or len(segment) + ids > self._seal_ids:
+            return None
+        return segment if self._clock - segment.oldest_at <= self._window_ms else None
 
     def _expire(self) -> None:
         """Removes what no batch can ask for; later than needed, for another owner's clock may be behind."""
-        expired = self._clock - self._window_ms - self._seal_ms
-        for slot in [slot for slot, each in self._segments.items() if each.coverage.newest_at < expired]:
-            for path in self._forget(slot):
-                seen_segment.remove(path)
-
-
-def _halves(keys: Sequence[bytes]) -> tuple[Words, Words]:
-    both = np.frombuffer(b"".join(keys), "<u8").reshape(-1, 2)
-    return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+        self._segments.expire(self._clock - self._window_ms - self._seal_ms)

@@ -107,6 +107,17 @@ def test_a_file_is_replaced_only_by_one_that_is_on_the_disk(tmp_path: Path) -> N
     assert [name.split("-")[1:3] for name in files(tmp_path)] == [["0", "7"]]
 
 
+def test_a_file_that_is_written_anew_under_its_name_stays(tmp_path: Path) -> None:
+    seen = opened(tmp_path)
+    count(seen, 0, 4)
+    seen.seal()
+    (name,) = files(tmp_path)
+    seen.restore(keys("forgotten"), [2 << INDEX_BITS | 1], NOW)
+    seen.seal()
+    assert files(tmp_path) == [name]
+    assert opened(tmp_path, 4, epoch=2).mark(keys("forgotten"), [4 << INDEX_BITS], NOW) == [0]
+
+
 def test_half_a_file_does_not_take_the_room_that_a_full_disk_lacks(tmp_path: Path) -> None:
     seen = opened(tmp_path, seal_ids=1_000)
     with no_room(4_096):
