@@ -115,7 +115,7 @@ class BlockLedger:
         """Says that ClickHouse was seen to hold exactly these blocks of one partition.
 
         FencedError, and nothing said, when `owner_epoch` does not own the partition any more, or one of them
-        has been inserted again.
+        has been inserted again. Those whose day the ledger has dropped meanwhile need no word.
         """
         if not blocks:
             return
@@ -129,8 +129,17 @@ class BlockLedger:
                 epochs=[block.epoch for block in blocks],
                 attempts=[block.attempt for block in blocks],
             )
-            if changed.rpartition(" ")[2] != str(len(blocks)):
-                require_owner("UPDATE 0", blocks[0].partition, owner_epoch)
+            marked = int(changed.rpartition(" ")[2])
+            if marked < len(blocks):
+                left = await self._sql.blocks_left(
+                    connection,
+                    partition=blocks[0].partition,
+                    owner_epoch=owner_epoch,
+                    incarnations=[block.incarnation for block in blocks],
+                    blocks=[block.block for block in blocks],
+                )
+                if not left["owned"] or marked < left["blocks"]:
+                    require_owner("UPDATE 0", blocks[0].partition, owner_epoch)
 
     async def blocks_verified(self, claim: Claim, after: int, most: int) -> list[Block]:
         """At most `most` blocks above number `after` that are verified, in order, of all incarnations."""

@@ -31,7 +31,8 @@ async def maintain_days(ledger: Ledger, keep_seconds: float) -> None:
 
 
 async def drop_old_days(ledger: Ledger, today: date, keep_seconds: float) -> list[date]:
-    """Drops the days that are old enough and verified as a whole; returns them."""
+    """Drops the days that are old enough, by this day and by Postgres' own, and verified as a whole; returns
+    them."""
     days: list[date] = []
     dropped: list[date] = []
     keep_days = math.ceil(keep_seconds / _DAY_SECONDS)

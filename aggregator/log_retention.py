@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class LogRetention:
-    """Keeps each partition's log at the youngest of what is not verified as stored and `keep_seconds` of it.
+    """Keeps of each partition what is not verified as stored, with all after it, and the last `keep_seconds`.
 
     Who asks need not own the partition any more: what may go is read from the ledger, and stays true.
     """
@@ -58,8 +58,10 @@ class LogRetention:
         Raises KafkaError, LogUnavailable, or what postgres.RETRYABLE lists.
         """
         first, end = await self._log_reader.bounds(partition)
+        if first == end:
+            return first
         needed = await self._blocks.log_needed_from(partition)
-        young = await self._log_reader.offset_at(partition, self._clock_ms() - self._keep_ms)
+        young = await self._log_reader.offset_at(partition, await self._now(partition, end) - self._keep_ms)
         keep_from = min(needed, young, end)
         if keep_from <= first:
             return first
@@ -67,6 +69,13 @@ class LogRetention:
         metrics.records_deleted.labels(str(partition)).inc(keep_from - first)
         log.info("log_retention.deleted", partition=partition, first_offset=first, next_offset=keep_from)
         return keep_from
+
+    async def _now(self, partition: int, end: int) -> int:
+        """Our own clock, but no later than just after the log's last record, which has the broker's time: one
+        clock that is days ahead deletes nothing early. A log that stands still keeps what it has.
+        """
+        last = await self._log_reader.record_at(partition, end - 1)
+        return self._clock_ms() if last is None else min(self._clock_ms(), last.at + 1)
 
     async def _delete(self, partition: int, next_offset: int) -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)

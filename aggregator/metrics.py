@@ -42,6 +42,11 @@ records_aside = Gauge(
 rows_lost = Counter(
     "flightline_rows_lost_total", "Rows billed that ClickHouse lacks and the log can't give", ["partition"]
 )
+seen_segments_unwritten = Gauge(
+    "flightline_seen_segments_unwritten",
+    "Segments of seen ids kept in memory because the disk refuses them: make room before there are 32",
+    ["partition"],
+)
 partitions_owned = Gauge("flightline_partitions_owned", "Partitions of tracking-events owned here")
 
 # Live windows: of campaigns active in the last hour, by the one process that owns `campaign-activity`.

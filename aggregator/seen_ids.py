@@ -1,9 +1,10 @@
 """Which ids a partition has counted: an event is a duplicate if its id was counted at a smaller position.
 
 The newest ids are in a table in memory; full or old enough it is sealed into an immutable segment file
-(seen_segment.py) with a filter in memory (seen_filter.py), because nearly every id is new and must not touch
-the disk. Files are named by epoch and only ever added, or removed when another one holds their ids or nobody
-can ask for them any more: a process that lost its partition can neither block nor spoil its successor's.
+(seen_segment.py) with a filter in memory (seen_segments.py), because nearly every id is new and must not
+touch the disk. Files are named by epoch and only ever added, or removed when another one holds their ids or
+nobody can ask for them any more: a process that lost its partition can neither block nor spoil its
+successor's.
 
 Costs: 24 h at 1,667 events a second are 144 million ids over all partitions: 2 bytes an id for the filters
 (290 MB), 28 bytes an id of files (4 GB), and for each partition a full table (about 45 MB). The window is a
@@ -12,21 +13,17 @@ setting: halve it and all of this but the tables halves. Measured with 10 millio
 for a key; sealing a full table holds a batch up for 0.2 s, each ten minutes at that rate; opening takes 2 s.
 """
 
-import contextlib
 import hashlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import structlog
 
-from aggregator import seen_segment
-from aggregator.seen_filter import FilterBank
-from aggregator.seen_segment import CorruptSegment, Coverage, Ids, Segment, Words
+from aggregator import seen_folder, seen_segment
+from aggregator.seen_segment import Coverage, Ids, Segment
+from aggregator.seen_segments import SeenSegments, halves
 from schemas.events import INDEX_BITS
-
-log = structlog.get_logger(__name__)
 
 DAY_MS = 24 * 3600 * 1000
 SEAL_IDS = 1 << 18
@@ -37,11 +34,11 @@ KEY_SIZE = 16
 _INCARNATION_BITS = 54
 """Above the bits of a position: what an earlier incarnation counted is smaller than all that came after. A
 log of 2^44 records fits, and a thousand incarnations."""
-_ATTEMPTS_TO_OPEN = 100
-_LEFTOVERS = frozenset({".tmp", ".corrupt"})
 _NO_LIMIT = 2**64
 _LONGEST_WINDOW_MS = 2**32 - 1
 """A segment keeps times in 32 bits, and spans a window at most (49 days)."""
+_SKEW_MS = 5 * 60 * 1000
+"""By how much the log's time may be ahead of our own clock."""
 
 
 def key_of(organization_id: str, event_id: str) -> bytes:
@@ -59,7 +56,12 @@ class SeenIds:
     """The ids of one partition, counted in one incarnation and those before. Not for several threads at once.
 
     Positions are `offset << INDEX_BITS | index`. Time is that of the log (receivedAt, epoch milliseconds) and
-    never runs backwards here: an earlier `at` counts as the newest one seen.
+    never runs backwards here: an earlier `at` counts as the newest one seen. Nor does it run far ahead of our
+    own clock, or one door whose clock is days ahead would make all ids forgotten. Ids keep the time that they
+    came with, a window ahead at most: while it is our own clock that is wrong, they are remembered longer.
+
+    A disk that refuses segments stops nothing for hours (seen_segments.py); then `mark` and `restore` raise
+    OSError.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class SeenIds:
         folder: Path,
         coverage: Coverage,
         ends: Mapping[int, int],
+        now: Callable[[], int],
         *,
         window_ms: int,
         seal_ids: int,
@@ -82,10 +85,10 @@ class SeenIds:
         self._window_ms = window_ms
         self._seal_ids = seal_ids
         self._seal_ms = seal_ms
-        self._filters = FilterBank(seal_ids)
-        self._segments: dict[int, Segment] = {}
+        self._segments = SeenSegments(folder, seal_ids)
         self._rebuild_from: int | None = None
         self._clock: int = coverage.newest_at
+        self._now = now
         self._oldest_needed = self._clock - window_ms
         self._next_offset = coverage.next_offset
         self._begin_table()
@@ -111,30 +114,36 @@ class SeenIds:
         `first_offset`: where the incarnation begins. `next_offset`: everything below is billed, so its ids
         must be known before the first `mark`; see `rebuild_from`. `ends`: how far each earlier incarnation
         was billed; ids that an owner recorded above and never billed are none. `now` (wall clock, epoch
-        milliseconds) only bounds the log's time: a window does not pass while the log stands still.
+        milliseconds) only bounds the log's time: a window does not pass while the log stands still. It is
+        the bound until `follow` names a clock.
         """
         if window_ms > _LONGEST_WINDOW_MS:
             raise ValueError(f"a window of {window_ms} ms is longer than {_LONGEST_WINDOW_MS}")
         folder = folder / str(partition)
         folder.mkdir(parents=True, exist_ok=True)
-        _clean(folder, incarnation, now - 2 * window_ms)
-        segments = _load(folder, incarnation)
+        seen_folder.clean(folder, incarnation, now - 2 * window_ms)
+        segments = seen_folder.load(folder, incarnation)
         clock = min(now, max((segment.coverage.newest_at for segment in segments), default=0))
         own = [segment for segment in segments if segment.coverage.incarnation == incarnation]
-        covered, complete = _covered(own, clock - window_ms, first_offset, next_offset)
+        covered, complete = seen_folder.covered(own, clock - window_ms, first_offset, next_offset)
         seen = cls(
             folder,
             Coverage(incarnation, covered, covered, epoch, clock),
             ends or {},
+            lambda: now,
             window_ms=window_ms,
             seal_ids=seal_ids,
             seal_ms=seal_ms,
         )
         for segment in segments:
-            seen._add(segment)
+            seen._segments.add(segment)
         seen._rebuild_from = None if complete else covered
         seen._expire()
         return seen
+
+    def follow(self, clock_ms: Callable[[], int]) -> None:
+        """From now on this clock bounds the log's time."""
+        self._now = clock_ms
 
     def covered_until(self) -> int:
         """The offset below which all counted ids of the window are on disk or in memory."""
@@ -150,11 +159,12 @@ class SeenIds:
 
     def forgotten_before(self, at: int) -> int:
         """Ids that were counted before this time of the log may be unknown once it has reached `at`."""
-        return max(self._clock, at) - self._window_ms
+        return max(self._clock, self._bounded(at)) - self._window_ms
 
     def memory(self) -> int:
-        """Bytes that the filters take; the table in memory comes on top, about 170 bytes an id."""
-        return self._filters.memory
+        """Bytes of the filters, and of what waits for the disk; the table in memory comes on top, about 170
+        bytes an id."""
+        return self._segments.memory
 
     def mark(self, keys: Sequence[bytes], positions: Sequence[int], at: int) -> list[int]:
         """Counts a batch: returns the indexes of its duplicates, in order, and records all others.
@@ -163,20 +173,20 @@ class SeenIds:
         A key is a duplicate when it was recorded at a smaller position at most a window before. Marking the
         same batch again gives the same answer, so it does no harm when the ledger did not commit it.
         """
-        self._advance(at)
+        counted_now = self._advance(at)
         if self._base:
             positions = [self._base + position for position in positions]
         sealed = self._sealed_positions(keys)
-        row_of, recorded, ats, clock = self._row_of, self._positions, self._ats, self._clock
+        row_of, recorded, ats = self._row_of, self._positions, self._ats
         duplicates = []
         for index, (key, position) in enumerate(zip(keys, positions, strict=True)):
             row = row_of.get(key)
             if row is None and index not in sealed:  # nearly all: written out, for it is the hot path
                 row_of[key] = len(recorded)
                 recorded.append(position)
-                ats.append(clock)
+                ats.append(counted_now)
                 continue
-            first, counted_at = sealed.get(index, (position, clock))
+            first, counted_at = sealed.get(index, (position, counted_now))
             if row is not None and ats[row] >= self._oldest_needed:
                 first = min(first, recorded[row])
             if first < position:
@@ -191,10 +201,11 @@ class SeenIds:
 
         `at` is the newest receivedAt of these ids; several calls of a few thousand ids each are best.
         """
-        self._advance(at)
+        counted_now = self._advance(at)
         if self._base:
             positions = [self._base + position for position in positions]
         if at >= self._oldest_needed:
+            at = min(at, counted_now)
             for key, position in zip(keys, positions, strict=True):
                 known = self._row_of.get(key)
                 if (
@@ -210,20 +221,29 @@ class SeenIds:
         self._next_offset = max(self._next_offset, next_offset)
 
     def seal(self) -> None:
-        """Writes the table in memory to a file; after a graceful stop nothing is left to rebuild."""
-        if self._row_of:
-            self._write_table()
-            self._begin_table()
-        self._expire()
+        """Writes the table in memory to a file; after a graceful stop nothing is left to rebuild.
 
-    def _advance(self, at: int) -> None:
-        """The log's time goes on, and a table that is old enough is sealed before it takes more."""
-        self._clock = max(self._clock, at)
+        Raises OSError when the disk refuses: all is still in memory then.
+        """
+        self._seal_table()
+        self._segments.write()
+
+    def _advance(self, at: int) -> int:
+        """The log's time goes on, and a table that is old enough is sealed before it takes more; returns the
+        time that ids get which are counted now."""
+        self._clock = max(self._clock, self._bounded(at))
         self._oldest_needed = self._clock - self._window_ms
         if not self._row_of:
             self._table_since = self._clock
         elif self._clock - self._table_since >= self._seal_ms:
-            self.seal()
+            self._seal_table()
+        self._segments.write_if_due(self._clock)
+        ahead = min(self._window_ms, _LONGEST_WINDOW_MS - self._window_ms - self._seal_ms)
+        return max(self._clock, min(at, self._clock + ahead))
+
+    def _bounded(self, at: int) -> int:
+        # Our own clock is asked only by a record that is ahead of what was seen: a few times a second.
+        return at if at <= self._clock else min(at, self._now() + _SKEW_MS)
 
     def _record(self, key: bytes, known: int | None, position: int, at: int) -> None:
         if known is None:
@@ -239,22 +259,12 @@ class SeenIds:
             offset = (positions[-1] - self._base) >> INDEX_BITS
             self._next_offset = max(self._next_offset, offset + 1)
         if len(self._row_of) >= self._seal_ids:
-            self.seal()
+            self._seal_table()
 
     def _sealed_positions(self, keys: Sequence[bytes]) -> dict[int, tuple[int, int]]:
         """Index into `keys` → smallest position that a segment has for it within the window, and its time."""
-        if not self._segments or not keys:
-            return {}
-        prefixes, suffixes = _halves(keys)
-        indexes, slots = self._filters.candidates(suffixes)
         found: dict[int, tuple[int, int]] = {}
-        for slot in np.unique(slots):
-            asked = indexes[slots == slot]
-            segment = self._segments[int(slot)]
-            rows = segment.rows_of(prefixes[asked], suffixes[asked])
-            there = rows >= 0
-            positions, ats = segment.places(rows[there])
-            places = zip(asked[there].tolist(), positions.tolist(), ats.tolist(), strict=True)
+        for segment, places in self._segments.holding(keys):
             limit = self._limit_of(segment)
             for index, position, at in places:
                 if at >= self._oldest_needed and position < limit:
@@ -277,12 +287,19 @@ class SeenIds:
         self._preceding_at = self._clock
         self._table_since = self._clock
 
-    def _write_table(self) -> None:
-        prefixes, suffixes = _halves(list(self._row_of))
+    def _seal_table(self) -> None:
+        """The table becomes a segment; an empty one begins."""
+        if self._row_of:
+            self._keep_table()
+            self._begin_table()
+            self._segments.write_what_can_be(self._clock)
+        self._expire()
+
+    def _keep_table(self) -> None:
+        prefixes, suffixes = halves(list(self._row_of))
         ids = Ids(prefixes, suffixes, np.array(self._positions, np.uint64), np.array(self._ats, np.uint64))
         first_offset, preceding_at = self._first_offset, self._preceding_at
-        slot = self._mergeable(len(ids))
-        before = self._segments[slot] if slot is not None else None
+        before = self._mergeable(len(ids))
         if before is not None:
             # A key that is in both was recorded anew after its window, or at a smaller position: the table's.
             rows = before.rows_of(prefixes, suffixes)
@@ -293,98 +310,16 @@ class SeenIds:
         coverage = Coverage(
             self._incarnation, first_offset, self._next_offset, self._epoch, int(ids.ats.max())
         )
-        self._add(seen_segment.write(self._folder, coverage, preceding_at, ids))
-        if slot is not None:
-            self._drop(slot)
+        whole = seen_segment.sealed(self._folder, coverage, preceding_at, ids)
+        self._segments.keep(whole, before)
 
-    def _mergeable(self, ids: int) -> int | None:
-        """The slot of a small segment just before the table: restarts and quiet hours pile up no files."""
-        for slot, segment in self._segments.items():
-            if (
-                segment.coverage.incarnation == self._incarnation
-                and segment.coverage.next_offset == self._first_offset
-                and len(segment) + ids <= self._seal_ids
-                and self._clock - segment.oldest_at <= self._window_ms
-            ):
-                return slot
-        return None
-
-    def _add(self, segment: Segment) -> None:
-        self._segments[self._filters.add(segment.suffixes)] = segment
-
-    def _drop(self, slot: int) -> None:
-        segment = self._segments.pop(slot)
-        self._filters.remove(slot)
-        segment.delete()
+    def _mergeable(self, ids: int) -> Segment | None:
+        """A small segment just before the table: restarts and quiet hours pile up no files."""
+        segment = self._segments.ending_at(self._incarnation, self._first_offset)
+        if segment is None or len(segment) + ids > self._seal_ids:
+            return None
+        return segment if self._clock - segment.oldest_at <= self._window_ms else None
 
     def _expire(self) -> None:
         """Removes what no batch can ask for; later than needed, for another owner's clock may be behind."""
-        expired = self._clock - self._window_ms - self._seal_ms
-        for slot in [slot for slot, each in self._segments.items() if each.coverage.newest_at < expired]:
-            self._drop(slot)
-
-
-def _halves(keys: Sequence[bytes]) -> tuple[Words, Words]:
-    both = np.frombuffer(b"".join(keys), "<u8").reshape(-1, 2)
-    return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
-
-
-def _load(folder: Path, incarnation: int) -> list[Segment]:
-    """Opens every segment, of this incarnation and those before, that no other one contains, in order of
-    offsets, and deletes those contained.
-
-    Corrupt ones are put aside. Another owner may be merging and removing files at the same time: then the
-    folder is read again.
-    """
-    for _ in range(_ATTEMPTS_TO_OPEN):
-        names = [Coverage.of(path) for path in folder.glob(f"*{seen_segment.SUFFIX}")]
-        known = [name for name in names if name is not None and name.incarnation <= incarnation]
-        wanted = {name for name in known if not any(name.within(other) for other in known)}
-        segments = []
-        for name in sorted(wanted):
-            path = folder / name.file_name
-            try:
-                segments.append(seen_segment.open_segment(path))
-            except FileNotFoundError:
-                break
-            except CorruptSegment as error:
-                log.warning("a segment of seen ids is corrupt", file=path.name, reason=str(error))
-                seen_segment.put_aside(path)
-                break
-        else:
-            for name in set(known) - wanted:
-                (folder / name.file_name).unlink(missing_ok=True)
-            return segments
-    raise OSError(f"the segments of seen ids in {folder} change too fast to be read")
-
-
-def _clean(folder: Path, incarnation: int, before: int) -> None:
-    """Removes what nobody reads any more: segments of earlier incarnations, files half-written or corrupt."""
-    for path in folder.iterdir():
-        name = Coverage.of(path)
-        old = name is not None and name.incarnation < incarnation and name.newest_at < before
-        with contextlib.suppress(FileNotFoundError):
-            if old or (path.suffix in _LEFTOVERS and path.stat().st_mtime_ns // 1_000_000 < before):
-                path.unlink()
-
-
-def _covered(
-    segments: Sequence[Segment], oldest_needed: int, first_offset: int, next_offset: int
-) -> tuple[int, bool]:
-    """How far the segments of an incarnation reach without a hole, and whether that is as far as the ledger.
-
-    They begin where nothing before can be asked for: at its first offset, or after a pause of a whole window.
-    """
-    begins = [
-        segment.coverage.first_offset
-        for segment in segments
-        if segment.coverage.first_offset <= first_offset or segment.preceding_at < oldest_needed
-    ]
-    if not begins:
-        return first_offset, next_offset == first_offset
-    covered = max(begins)
-    for segment in segments:
-        if segment.coverage.first_offset > covered:
-            break
-        covered = max(covered, segment.coverage.next_offset)
-    return covered, covered >= next_offset
+        self._segments.expire(self._clock - self._window_ms - self._seal_ms)

@@ -92,8 +92,16 @@ class _Head(msgspec.Struct, frozen=True):
     preceding_at: int
 
 
+class Sealed(msgspec.Struct, frozen=True):
+    """A segment's whole file, and where it belongs."""
+
+    path: Path
+    content: bytes
+
+
 class Segment:
-    """A sealed file, mapped. `preceding_at`: the newest time of what was counted before its first offset."""
+    """A sealed file, mapped, or its content in memory. `preceding_at`: the newest time of what was counted
+    before its first offset."""
 
     def __init__(self, path: Path, head: _Head, body: memoryview) -> None:
         self.path = path
@@ -136,13 +144,9 @@ class Segment:
     def _ats(self, rows: "Indexes | slice") -> Words:
         return self._after_oldest[rows].astype(np.uint64) + np.uint64(self.oldest_at)
 
-    def delete(self) -> None:
-        """Removes the file; whoever has it mapped keeps what he has."""
-        self.path.unlink(missing_ok=True)
 
-
-def write(folder: Path, coverage: Coverage, preceding_at: int, ids: Ids) -> Segment:
-    """Seals these ids (at least one) into a durable file that is whole or not there; returns it opened."""
+def sealed(folder: Path, coverage: Coverage, preceding_at: int, ids: Ids) -> Sealed:
+    """The file of these ids (at least one), not written yet."""
     order = np.argsort(ids.prefixes, kind="stable")
     oldest_at = int(ids.ats.min())
     head = msgspec.json.encode(_Head(coverage, len(ids), oldest_at, preceding_at))
@@ -157,15 +161,24 @@ def write(folder: Path, coverage: Coverage, preceding_at: int, ids: Ids) -> Segm
     checksum = 0
     for column in columns:
         checksum = zlib.crc32(column, checksum)
-    path = folder / coverage.file_name
-    temporary = folder / f"{coverage.file_name}.{os.getpid()}.tmp"
-    with temporary.open("wb") as file:
-        file.write(_START.pack(_MAGIC, checksum, len(head)))
-        file.writelines(columns)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _fsync_folder(folder)
+    start = _START.pack(_MAGIC, checksum, len(head))
+    return Sealed(folder / coverage.file_name, b"".join((start, *columns)))
+
+
+def write(whole: Sealed) -> Segment:
+    """Makes it a durable file that is whole or not there; returns it opened. Raises OSError."""
+    path = whole.path
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(whole.content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError:
+        remove(temporary)  # half a file would take the room that a full disk lacks
+        raise
+    _fsync_folder(path.parent)
     return open_segment(path)
 
 
@@ -176,6 +189,11 @@ def open_segment(path: Path) -> Segment:
             mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except ValueError as error:
             raise CorruptSegment("the file is empty") from error
+    return parse(path, mapped)
+
+
+def parse(path: Path, mapped: memoryview) -> Segment:
+    """Checks the content of a file; CorruptSegment when it is not what was sealed."""
     if len(mapped) < _START.size:
         raise CorruptSegment("the file is cut off")
     magic, checksum, head_length = _START.unpack_from(mapped)
@@ -193,6 +211,15 @@ def put_aside(path: Path) -> None:
     """Renames a corrupt file, so that nobody opens it again and somebody may look at it."""
     with contextlib.suppress(FileNotFoundError):
         path.rename(path.with_name(f"{path.name}.corrupt"))
+
+
+def remove(path: Path) -> None:
+    """Removes a file that nobody needs; whoever has it mapped keeps what he has.
+
+    One that can't be removed stays until the folder is opened again.
+    """
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -89,6 +89,7 @@ class Settlement:
             events,
             clock_ms,
         )
+        self._clock_ms = clock_ms
         self._on_crossing = on_crossing
         self._on_failure = on_failure
         self._settlers: dict[int, PartitionSettler] = {}
@@ -189,6 +190,7 @@ class Settlement:
         if claim.next_offset:
             last = await self._log_reader.record_at(claim.partition, claim.next_offset - 1)
         seen = await self._seen.open(claim, history, last)
+        seen.follow(self._clock_ms)
         store = self._store_of(claim, history)
         settler = PartitionSettler(
             claim,
@@ -268,5 +270,8 @@ class Settlement:
         await asyncio.gather(*tasks, return_exceptions=True)
         if settler is not None:
             settler.store.discard()
-            settler.seen.seal()
+            try:
+                settler.seen.seal()
+            except OSError as error:  # who takes the partition next reads the log again for them
+                log.warning("settlement.seen_ids_not_written", partition=partition, error=str(error))
             log.info("settlement.released", partition=partition)

@@ -122,9 +122,10 @@ def _append(log: Path, chunk: bytes) -> None:
 
 
 def _started_at(pid: int) -> float:
+    """0 when it has ended already, or can't be asked: a child that runs must not be lost for that."""
     try:
         return float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
+    except (psutil.Error, OSError):
         return 0.0
 
 

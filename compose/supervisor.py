@@ -1,6 +1,7 @@
 """Starts processes in order, starts again what dies, and stops all in the opposite order."""
 
 import asyncio
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +18,14 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _STEADY_S = 5.0
 """A process that has run this long has started well: the next restart waits the first pause again."""
+_TELL_AGAIN_S = 1.0
 
 
 class Supervisor:
     """Runs groups of processes. `changed` is called with every change of the pids, at most one at a time.
+
+    When `changed` raises OSError (its disk is full) it is called again soon: a process is kept running for
+    all that.
 
     Groups are started one after the other, the processes of a group at the same time, and stopped from the
     last group to the first.
@@ -33,6 +38,7 @@ class Supervisor:
         self._groups: list[list[asyncio.Task[None]]] = []
         self._next = 0
         self._stopping = False
+        self._telling_again: asyncio.TimerHandle | None = None
 
     @property
     def processes(self) -> list[Process]:
@@ -69,13 +75,25 @@ class Supervisor:
             await asyncio.gather(*group, return_exceptions=True)
             await asyncio.gather(*(p.stop() for p in self.processes if p.spec.log in members))
             self._running = {s: p for s, p in self._running.items() if p.spec.log not in members}
-        self._changed(self.processes)
+        self._tell()
 
     async def _launch(self, slot: int, spec: ProcessSpec) -> Process:
         process = await Process.start(spec, self._logs)
         self._running[slot] = process
-        self._changed(self.processes)
+        self._tell()
         return process
+
+    def _tell(self) -> None:
+        """Says which processes run now, once more in a while if that can't be written down."""
+        if self._telling_again is not None:
+            self._telling_again.cancel()
+            self._telling_again = None
+        try:
+            self._changed(self.processes)
+        except OSError as error:
+            log.warning("the list of processes can't be written", error=str(error))
+            if not self._stopping:
+                self._telling_again = asyncio.get_running_loop().call_later(_TELL_AGAIN_S, self._tell)
 
     async def _until_ready(self, process: Process) -> None:
         spec = process.spec
@@ -92,20 +110,30 @@ class Supervisor:
             await asyncio.sleep(_POLL_S)
 
     async def _keep_running(self, slot: int, process: Process) -> None:
-        pause = _FIRST_PAUSE_S
+        spec, pause = process.spec, _FIRST_PAUSE_S
+        running: Process | None = process
         while True:
-            started = time.monotonic()
-            code = await process.ended()
-            if self._stopping:
-                return
-            del self._running[slot]
-            self._changed(self.processes)
-            if time.monotonic() - started > _STEADY_S:
-                pause = _FIRST_PAUSE_S
-            log.warning("process ended, starting it again", name=process.spec.log, code=code, pause_s=pause)
+            if running is not None:
+                started = time.monotonic()
+                code = await running.ended()
+                if self._stopping:
+                    return
+                del self._running[slot]
+                self._tell()
+                if time.monotonic() - started > _STEADY_S:
+                    pause = _FIRST_PAUSE_S
+                log.warning("process ended, starting it again", name=spec.log, code=code, pause_s=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
-            process = await self._launch(slot, process.spec)
+            running = await self._try_to_launch(slot, spec)
+
+    async def _try_to_launch(self, slot: int, spec: ProcessSpec) -> Process | None:
+        """None when the system has no room for a process, or lacks its program: it may have later."""
+        try:
+            return await self._launch(slot, spec)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.warning("process can't be started, trying again", name=spec.log, error=str(error))
+            return None
 
 
 def _last_lines(file: Path, count: int = 5) -> str:

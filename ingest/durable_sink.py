@@ -205,6 +205,10 @@ class DurableSink:
     def _may_try_kafka(self, partition: int) -> bool:
         """While it is not known whether Kafka is back, the spool's own records find out, if there are any:
         nobody waits for their answer.
+
+        Those of a disk that hangs can't: then a new record does, or the door would refuse all that comes
+        although Kafka is back. What is spooled follows when the disk answers, after what is younger, as it
+        does whenever a spool is drained; and what comes twice by that has its eventId.
         """
         if partition == _UNKNOWN_PARTITION:
             return False

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from ingest import answers, metrics, pixel
 from ingest.access import Access, key_in, origin_allowed
@@ -21,6 +21,7 @@ from ingest.domain.judge import Judge, Judgement
 from ingest.domain.knowledge import Knowledge
 from ingest.errors import NotDurable, Refusal, unavailable
 from ingest.event_body import EventBody, Taken
+from ingest.exposition import Exposition
 from ingest.http.message import CLOSE, Answer, Headers, Reading, Request
 from ingest.samples import Samples
 from schemas import door_problems
@@ -99,6 +100,7 @@ class Routes:
         self._readiness = readiness
         self._admission = admission
         self._samples = Samples()
+        self._exposition = Exposition(time.monotonic())
         self._is_draining = False
         self._is_leaving = False
         self.in_flight = 0
@@ -314,7 +316,9 @@ class Routes:
         return answers.json_answer(content)
 
     def _metrics(self, _: Request) -> Answer:
-        return Answer(HTTPStatus.OK, [("content-type", CONTENT_TYPE_LATEST)], generate_latest())
+        """One to a connection: it is a thousand times what asks for it, and a read may hold a hundred."""
+        headers = [("content-type", CONTENT_TYPE_LATEST), CLOSE]
+        return Answer(HTTPStatus.OK, headers, self._exposition.text(time.monotonic()))
 
 
 def _cors(origin: str, answer: Answer) -> Headers:

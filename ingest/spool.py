@@ -70,8 +70,8 @@ class Spool:
 
     @property
     def drains(self) -> bool:
-        """Whether it has something to send, and can."""
-        return self._held.records > 0 and not self._unreadable
+        """Whether it has something to send, and can: its disk neither refuses to be read nor hangs."""
+        return self._held.records > 0 and not self._unreadable and not self._hangs
 
     async def filled(self) -> None:
         """Returns while it holds records, waits otherwise."""

@@ -18,16 +18,23 @@ def spare_the_collector() -> None:
     gc.set_threshold(*_COLLECTED_AFTER)
 
 
+def allow_open_files(wanted: int) -> int:
+    """How many files this process may have open now: as many as are wanted, or as the system allows.
+
+    Many systems give a process 1,024 files at first, and more to one that asks: the limit is raised as far as
+    it goes.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
+
+
 def allow_connections(wanted: int, others: int) -> int:
     """As many connections as are wanted, beside `others` open files, or as the limit of open files allows.
 
-    Many systems give a process 1,024 files at first, and more to one that asks: the limit is raised as far as
-    it goes. Without one of its own a flood of connections would take the last file from everything else.
+    Without a limit of its own a flood of connections would take the last file from everything else.
     """
-    needed = wanted + others
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return wanted
-    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(1, most - others)
+    return max(1, allow_open_files(wanted + others) - others)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from schemas.money import Micros, Money, budget_micros, from_micros
+from schemas.patterns import END
 from schemas.reasons import CampaignStatus, Channel, PricingModel, StatusReason
 
 MAX_COUNT = 10**15
@@ -17,8 +18,8 @@ ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Texts = Annotated[tuple[ShortText, ...], msgspec.Meta(max_length=MAX_LIST)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")]
-Host = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9*]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
+TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$", max_length=5)]
+Host = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9*]([A-Za-z0-9.-]{{0,251}}[A-Za-z0-9])?{END}")]
 
 
 class CampaignType(StrEnum):

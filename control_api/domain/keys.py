@@ -11,13 +11,14 @@ from control_api.domain.campaign import Moment, ShortText
 from control_api.domain.refusals import FieldError
 from control_api.domain.snapshot import millis
 from schemas.access_keys import AccessKey, KeyKind, KeyLimits
+from schemas.patterns import END
 from schemas.reasons import Scope
 
 PREFIXES = {KeyKind.PUBLISHABLE: "pk_", KeyKind.SERVER: "sk_"}
 HINT_LENGTH = 8
 Rate = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _HOST = r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
-Origin = Annotated[str, msgspec.Meta(pattern=rf"^https?://{_HOST}(:[0-9]{{1,5}})?$")]
+Origin = Annotated[str, msgspec.Meta(pattern=rf"^https?://{_HOST}(:[0-9]{{1,5}})?{END}")]
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

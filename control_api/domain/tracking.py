@@ -11,6 +11,7 @@ from control_api.domain.campaign import Moment
 from control_api.domain.keys import PREFIXES
 from schemas.access_keys import KeyKind
 from schemas.ids import new_id
+from schemas.patterns import END
 from schemas.reasons import Channel, EventType
 
 MAX_TEXT = 512
@@ -40,7 +41,7 @@ class TrackedEvent(
     variant: _Text = None
     channel: Channel | None = None
     placement: _Text = None
-    country: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{2}$")] | None = None
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{2}" + END)] | None = None
     url: _Url = None
     referrer: _Url = None
     user_agent: _Text = None

@@ -11,11 +11,12 @@ from msgspec import UNSET, UnsetType
 from control_api.domain.campaign import ShortText
 from control_api.domain.permissions import Permission, Role, of_roles
 from control_api.domain.refusals import FieldError
+from schemas.patterns import END
 
 MIN_PASSWORD = 12
 MAX_PASSWORD = 256
 _LEAST_DIFFERENT = 5
-_EMAIL = r"^[!#-'*+\-./0-9=?A-Z^_`a-z{|}~]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{2,63}$"
+_EMAIL = r"^[!#-'*+\-./0-9=?A-Z^_`a-z{|}~]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{2,63}" + END
 Email = Annotated[str, msgspec.Meta(pattern=_EMAIL, max_length=254)]
 """ASCII only: two addresses that look alike are alike, and Postgres lowers them in any locale."""
 Password = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PASSWORD)]

@@ -33,6 +33,7 @@ from control_api.routes.repeats import key_of
 from control_api.routes.request import ApiRequest, id_in_path
 from control_api.routes.responses import JsonResponse
 from control_api.routes.services import Services
+from schemas.patterns import END
 
 _OF = "/{campaign_id:str}"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -40,7 +41,7 @@ _FROM = "A day of the time zone, or a time with its offset; widened to whole qua
 _TO = "The same; the period ends before it. Default: now."
 _GROUPS = "Any of channel, variant, country; with commas between them, or repeated."
 _EACH = "|".join(Dimension)
-_Dimensions = Annotated[str, msgspec.Meta(pattern=f"^({_EACH})(,({_EACH}))*$")]
+_Dimensions = Annotated[str, msgspec.Meta(pattern=f"^({_EACH})(,({_EACH}))*{END}")]
 _RECONNECT_MS = 2_000
 _PRIVACY = ("sec-gpc", "dnt")
 _NOT_BUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

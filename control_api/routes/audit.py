@@ -21,9 +21,10 @@ from control_api.routes.reading import read_parameters
 from control_api.routes.request import ApiRequest
 from control_api.routes.responses import JsonResponse
 from control_api.routes.services import Services
+from schemas.patterns import END
 
 _NDJSON = "application/x-ndjson"
-_Text = Annotated[str, msgspec.Meta(max_length=255, pattern="^[ -~]*$")]
+_Text = Annotated[str, msgspec.Meta(max_length=255, pattern="^[ -~]*" + END)]
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _ACTOR = "A user's id, `key:ID`, or a part of the system."
 _ACTION = "Such as `campaign.updated` or `login.failed`; repeated ones are alternatives."

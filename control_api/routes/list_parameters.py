@@ -16,6 +16,7 @@ from control_api.handlers.listing import (
     read_cursor,
     read_sort,
 )
+from schemas.patterns import END
 from schemas.reasons import CampaignStatus, Channel
 
 _CURSOR = "`nextCursor` of the page before, with the same filters and order."
@@ -41,7 +42,7 @@ class ListParameters(msgspec.Struct, frozen=True, rename="camel"):
     created_after: Moment | None = None
     created_before: Moment | None = None
     updated_after: Moment | None = None
-    sort: Annotated[str, msgspec.Meta(description=_SORT, pattern=rf"^-?({'|'.join(SortKey)})$")] = (
+    sort: Annotated[str, msgspec.Meta(description=_SORT, pattern=rf"^-?({'|'.join(SortKey)}){END}")] = (
         "-updatedAt"
     )
     include: tuple[Literal["metrics"], ...] = ()

@@ -42,9 +42,9 @@ class DeliveryParameters(msgspec.Struct, frozen=True, rename="camel"):
     """Repeated states are alternatives."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=_MOST, description=f"1 to {_MOST}.")] = 50
-    cursor: Annotated[Annotated[str, msgspec.Meta(pattern=_ID)] | None, msgspec.Meta(description=_CURSOR)] = (
-        None
-    )
+    cursor: Annotated[
+        Annotated[str, msgspec.Meta(pattern=_ID, max_length=36)] | None, msgspec.Meta(description=_CURSOR)
+    ] = None
     state: tuple[DeliveryState, ...] = ()
 
 

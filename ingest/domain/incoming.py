@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.patterns import END
 from schemas.reasons import Channel, EventType, Rejected
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -46,7 +47,7 @@ class IncomingEvent(
     variant: _Text = None
     channel: Channel | None = None
     placement: _Text = None
-    country: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{2}$")] | None = None
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{2}" + END)] | None = None
     url: _Url = None
     referrer: _Url = None
     user_agent: _Text = None

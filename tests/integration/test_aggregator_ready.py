@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,9 +23,15 @@ _CLAIM = "INSERT INTO ledger.partitions (partition, topic_id, owner) VALUES ($1,
 pytestmark = pytest.mark.timeout(240)
 
 
+def few_files() -> None:
+    """As many systems give to a process at first."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, most))
+
+
 @asynccontextmanager
-async def aggregator(books: Books, folder: Path, port: int) -> AsyncIterator[Path]:
-    """A process of the aggregator; gives the file of its output."""
+async def aggregator(books: Books, folder: Path, port: int) -> AsyncIterator[tuple[Path, int]]:
+    """A process of the aggregator; gives the file of its output, and its pid."""
     kafka, postgres, clickhouse = books.engines
     env = {
         **os.environ,
@@ -38,10 +45,16 @@ async def aggregator(books: Books, folder: Path, port: int) -> AsyncIterator[Pat
     output = folder / "output"
     with output.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "aggregator", env=env, stdout=file, stderr=asyncio.subprocess.STDOUT
+            sys.executable,
+            "-m",
+            "aggregator",
+            env=env,
+            stdout=file,
+            stderr=asyncio.subprocess.STDOUT,
+            preexec_fn=few_files,
         )
     try:
-        yield output
+        yield output, process.pid
     finally:
         if process.returncode is None:
             process.kill()
@@ -65,7 +78,7 @@ async def test_a_claim_that_goes_on_in_the_background_keeps_the_process_from_bei
     lock = other.transaction()
     await lock.start()
     await other.execute("SELECT FROM ledger.partitions FOR UPDATE")
-    async with aggregator(books, tmp_path, port) as output:
+    async with aggregator(books, tmp_path, port) as (output, pid):
 
         async def goes_on_in_the_background() -> bool:
             answered = await status(port)
@@ -88,4 +101,6 @@ async def test_a_claim_that_goes_on_in_the_background_keeps_the_process_from_bei
             return await status(port) == 200
 
         await until(is_ready, "the process is ready once all is claimed")
+        allowed, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        assert allowed == most or allowed >= 65_536, "a day of seen ids is a file for each 2^18 of them"
     await other.close()

@@ -439,6 +439,15 @@ async def test_each_problem_has_a_page(door):
             assert problem.advice in await response.text()
 
 
+async def test_metrics_are_shown_once_to_a_connection(door):
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(door.url.rpartition(":")[2]))
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: door\r\n\r\n" * 100)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
+
+
 async def test_nothing_of_this_module_made_the_door_fail(door):
     assert await door.metric("flightline_ingest_unexpected_errors_total") == 0
     assert door.process.poll() is None

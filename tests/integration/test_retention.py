@@ -1,6 +1,6 @@
 """What is old goes from the log and from the ledger once it is verified as stored, and not before."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -26,15 +26,25 @@ async def pool(books: Books) -> AsyncIterator[asyncpg.Pool]:
     pool.terminate()
 
 
-def retention(someone: Owner, books: Books, pool: asyncpg.Pool, keep_seconds: float) -> LogRetention:
+def retention(
+    someone: Owner,
+    books: Books,
+    pool: asyncpg.Pool,
+    keep_seconds: float,
+    clock: Callable[[], int] = clock_ms,
+) -> LogRetention:
     return LogRetention(
         books.engines[0],
         BlockLedger(pool),
         someone.log_reader,
         keep_seconds=keep_seconds,
         every_seconds=1,
-        clock_ms=clock_ms,
+        clock_ms=clock,
     )
+
+
+def a_month_ahead() -> int:
+    return clock_ms() + 30 * 24 * 3600 * 1000
 
 
 async def test_records_go_once_they_are_old_and_verified_but_for_the_last(
@@ -46,6 +56,7 @@ async def test_records_go_once_they_are_old_and_verified_but_for_the_last(
         await first.bill(PARTITION)
         await until(books.is_settled, "all is verified")
         assert await retention(first, books, pool, 3600).trim(PARTITION) == 0
+        assert await retention(first, books, pool, 3600, a_month_ahead).trim(PARTITION) == 0
         assert await retention(first, books, pool, 0).trim(PARTITION) == 19
     await books.log.write(PARTITION, [impression(campaign, "later"), impression(campaign, "19")])
     # Another machine: it knows of the log what is left of it.
@@ -124,6 +135,20 @@ async def test_a_day_of_the_ledger_goes_once_all_of_it_is_verified(
     assert await books.ledger.fetchval("SELECT count(*) FROM ledger.batches") == 0
     assert await books.ledger.fetchval("SELECT count(*) FROM ledger.blocks") == 0
     assert await days(books) == {"default", *(f"{today + timedelta(days=n):%Y%m%d}" for n in (0, 1))}
+
+
+async def test_no_day_of_the_ledger_goes_by_a_clock_that_is_ahead_of_postgres(
+    books: Books, tmp_path: Path, pool: asyncpg.Pool
+) -> None:
+    campaign = await account(books.ledger)
+    await books.log.write(PARTITION, [impression(campaign, "one")])
+    today = await books.ledger.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
+    async with owner(*books.engines, tmp_path) as first:
+        await first.bill(PARTITION)
+        await until(books.is_settled, "all is verified")
+    await move_to(books, today - timedelta(days=3))
+    assert await drop_old_days(Ledger(pool), today + timedelta(days=30), 7 * 24 * 3600) == []
+    assert await books.ledger.fetchval("SELECT count(*) FROM ledger.batches") == 1
 
 
 async def test_what_stands_in_the_default_parts_goes_with_its_day(

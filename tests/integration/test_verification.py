@@ -91,3 +91,28 @@ async def test_who_was_replaced_or_looked_at_an_older_attempt_verifies_nothing(
     await blocks.mark_verified([newer], claim.epoch)
     assert await books.is_settled()
     pool.terminate()
+
+
+async def test_a_day_that_is_dropped_while_its_blocks_are_looked_at_fences_nobody(
+    books: Books, tmp_path: Path
+) -> None:
+    campaign = await account(books.ledger)
+    await books.log.write(PARTITION, *[[impression(campaign, str(n))] for n in range(3)])
+    async with owner(*books.engines, tmp_path, store_max_rows=1, bill_max_bytes=1) as first:
+        await first.bill(PARTITION)
+        await until(books.is_settled, "all is verified")
+    pool = await connect_pool(books.engines[1], 2)
+    blocks = BlockLedger(pool)
+    claim = await Ledger(pool).claim(PARTITION, "", "someone")
+    looked_at = await blocks.blocks_verified(claim, -1, 10)
+    assert len(looked_at) == 3
+    await books.ledger.execute("UPDATE ledger.blocks SET verified_at = NULL")
+    await books.ledger.execute("DELETE FROM ledger.blocks WHERE block = $1", looked_at[0].block)
+    with pytest.raises(FencedError):
+        await blocks.mark_verified(looked_at, claim.epoch - 1)
+    await blocks.mark_verified(looked_at, claim.epoch)
+    assert await books.ledger.fetchval("SELECT count(*) FROM ledger.blocks WHERE verified_at IS NULL") == 0
+    with pytest.raises(FencedError):
+        await blocks.mark_verified(looked_at[:1], claim.epoch - 1)
+    await blocks.mark_verified(looked_at[:1], claim.epoch)
+    pool.terminate()

@@ -176,6 +176,14 @@ WHERE p.partition = b.partition AND p.epoch = :owner_epoch AND b.partition = :pa
   AND b.incarnation = seen.incarnation AND b.block = seen.block AND b.epoch = seen.epoch
   AND b.attempt = seen.attempt AND b.stored_at IS NOT NULL;
 
+-- name: blocks_left^
+-- How many of these blocks the ledger still has, and whether the partition's owner is the one of the epoch.
+SELECT (SELECT count(*)
+        FROM ledger.blocks b, unnest(:incarnations::integer[], :blocks::bigint[]) AS seen (incarnation, block)
+        WHERE b.partition = :partition AND b.incarnation = seen.incarnation AND b.block = seen.block) AS blocks,
+       EXISTS (SELECT FROM ledger.partitions
+               WHERE partition = :partition AND epoch = :owner_epoch) AS owned;
+
 -- name: blocks_verified
 -- Blocks with rows that were seen to be exact before, of all incarnations.
 SELECT partition, incarnation, block, first_offset, next_offset, event_rows, billed, position_hash, epoch, attempt
@@ -228,7 +236,8 @@ WHERE partition = :partition AND incarnation = :incarnation AND next_offset > :f
 SELECT ledger.create_day(:day);
 
 -- name: old_days
-SELECT day FROM ledger.old_days(:today, :keep_days) AS day;
+-- By the earlier of two clocks, the caller's and that of Postgres: one that is days ahead drops nothing early.
+SELECT day FROM ledger.old_days(least(:today::date, (now() AT TIME ZONE 'UTC')::date), :keep_days) AS day;
 
 -- name: drop_day$
 SELECT ledger.drop_day(:day);

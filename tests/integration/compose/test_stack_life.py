@@ -14,13 +14,15 @@ import clickhouse_connect
 import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from compose.doctor import examine
 from compose.errors import ComposeError
 from compose.layout import HOST, Ports, State
-from compose.topics import ensure_topics
+from compose.topics import differences, ensure_topics
 from control_api.auth.tokens import Tokens
 from tests.running import ReadyFile, RunningStack, free_port_base, running_stack, until
 
@@ -241,6 +243,36 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(engines: RunningStack, f
         check=False,
     )
     assert well.returncode == 0, well.stdout
+
+
+async def test_a_topic_that_is_corrected_keeps_what_else_was_set_for_it(engines: RunningStack) -> None:
+    kafka = engines.ready.kafka
+    await ensure_topics(kafka)
+    own = {"max.message.bytes": "1048577", "min.insync.replicas": "1", "retention.ms": "60000"}
+    await set_for_topic(kafka, "dead-letters", own)
+    assert await differences(kafka) == ["topic dead-letters has another retention.ms"]
+    await ensure_topics(kafka)
+    assert await differences(kafka) == []
+    corrected = own | {"retention.ms": str(30 * 86_400_000)}
+    assert await set_at_topic(kafka, "dead-letters") == corrected
+    await set_for_topic(kafka, "dead-letters", {"retention.ms": corrected["retention.ms"]})
+
+
+async def set_for_topic(kafka: str, topic: str, values: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=values)])
+    await admin.close()
+
+
+async def set_at_topic(kafka: str, topic: str) -> dict[str, str]:
+    """What the broker names as set for the topic itself."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    await admin.close()
+    ((_, _, _, _, entries),) = answer.resources
+    return {name: value for name, value, _, source, *_ in entries if source == 1}
 
 
 @pytest.mark.parametrize("kafka", ["nowhere", "nowhere:port", "http://nowhere:1"])

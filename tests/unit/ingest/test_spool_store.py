@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import pytest
 
@@ -98,6 +98,43 @@ async def test_what_a_disk_that_hangs_has_not_taken_yet_is_withdrawn_and_the_nex
             await asyncio.sleep(0.01)
     await spool.append(1, b"taken again")
     assert [record.lines for record in await spool.oldest(1_000)] == [b"on its way", b"taken again"]
+    running.cancel()
+    await asyncio.wait({running})
+    await spool.close()
+
+
+class SlowToOpen(PosixPath):
+    """A file on a disk that hangs until `moves`."""
+
+    moves = threading.Event()
+
+    def __fspath__(self) -> str:
+        self.moves.wait(_WITHIN_S)
+        return super().__fspath__()
+
+
+async def test_a_spool_whose_disk_hangs_does_not_find_out_whether_kafka_is_back(tmp_path: Path) -> None:
+    def claim_slow() -> Slot:
+        slot = claim(tmp_path)
+        slot.path = SlowToOpen(slot.path)
+        return slot
+
+    SlowToOpen.moves.set()
+    spool = Spool(claim_slow, max_bytes=1_000_000, commit_seconds=0.1)
+    running = asyncio.create_task(spool.run())
+    await spool.append(1, b"held")
+    assert spool.drains
+    with full_disk(os.getpid(), 100_000), pytest.raises(SpoolRefused, match="cannot be written"):
+        await spool.append(1, b"refused" * 50_000)  # after which the file is opened anew
+    assert spool.drains
+    SlowToOpen.moves.clear()
+    draining = asyncio.create_task(spool.oldest(1_000))
+    async with asyncio.timeout(_WITHIN_S):
+        while spool.drains:
+            await asyncio.sleep(0.01)
+    SlowToOpen.moves.set()
+    assert [record.lines for record in await draining] == [b"held"]
+    assert spool.drains
     running.cancel()
     await asyncio.wait({running})
     await spool.close()
