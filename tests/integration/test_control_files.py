@@ -19,6 +19,7 @@ from hypothesis import Phase, given, settings
 
 from control_api.clock import utc_now
 from control_api.domain.permissions import Role
+from control_api.handlers.jobs import MOST_UNFINISHED
 from control_api.jobs import imports
 from control_api.stores.database import Database
 from schemas import campaign_state
@@ -380,6 +381,40 @@ async def test_a_repeated_import_is_the_same_job(api: ControlApi) -> None:
     assert await api.sql("SELECT 1 FROM control.jobs WHERE state = 'receiving'") == []
 
 
+async def test_a_repeated_import_is_answered_however_many_others_there_are(api: ControlApi) -> None:
+    token = await api.other_organization()
+    data, key = ndjson([body(name="once")]), {"Idempotency-Key": new_id()}
+    first = await send(api, data, token=token, **key)
+    await done(api, first, token=token)
+    received = await many_received(api, first.body["jobId"])
+    again = await send(api, data, token=token, **key)
+    assert (again.status, again.body, again.headers["Location"]) == (
+        202,
+        first.body,
+        first.headers["Location"],
+    )
+    assert again.headers["Idempotent-Replayed"] == "true"
+    other = await send(api, ndjson([body(name="other")]), token=token, **key)
+    assert (other.status, other.body["type"]) == (422, "/problems/idempotency-key-reused")
+    refused = await send(api, data, token=token, **{"Idempotency-Key": new_id()})
+    assert (refused.status, refused.body["type"]) == (409, "/problems/too-many-jobs")
+    await api.sql("DELETE FROM control.jobs WHERE id = ANY ($1::uuid[])", received)
+
+
+async def many_received(api: ControlApi, job_id: str) -> list[str]:
+    """As many files that are still to come as an organization may have, each of which began two hours ago."""
+    received = [new_id() for _ in range(MOST_UNFINISHED)]
+    await api.sql(
+        "INSERT INTO control.jobs (id, organization_id, state, format, mode, dry_run, created_by, actor, "
+        "created_at) SELECT n.id, organization_id, 'receiving', format, mode, dry_run, created_by, actor, "
+        "now() - interval '2 hours' FROM control.jobs AS j, unnest($2::uuid[]) AS n (id) "
+        "WHERE j.id = $1::uuid",
+        job_id,
+        received,
+    )
+    return received
+
+
 async def test_a_job_is_seen_by_its_own_organization_and_needs_its_permissions(api: ControlApi) -> None:
     answer = await send(api, ndjson([body()]))
     job = await done(api, answer)
@@ -484,15 +519,7 @@ async def test_old_jobs_are_forgotten_and_there_are_not_too_many(api: ControlApi
     old = (await imported(api, ndjson([{}]), token=token))["id"]
     fresh = (await imported(api, ndjson([{}]), token=token))["id"]
     await api.sql("UPDATE control.jobs SET finished_at = now() - interval '31 days' WHERE id = $1::uuid", old)
-    received = [new_id() for _ in range(20)]
-    await api.sql(
-        "INSERT INTO control.jobs (id, organization_id, state, format, mode, dry_run, created_by, actor, "
-        "created_at) SELECT n.id, organization_id, 'receiving', format, mode, dry_run, created_by, actor, "
-        "now() - interval '2 hours' FROM control.jobs AS j, unnest($2::uuid[]) AS n (id) "
-        "WHERE j.id = $1::uuid",
-        fresh,
-        received,
-    )
+    received = await many_received(api, fresh)
     refused = await send(api, ndjson([body()]), token=token)
     assert (refused.status, refused.body["type"]) == (409, "/problems/too-many-jobs")
     database = Database.of(api.dsn, pool_size=1)
