@@ -270,6 +270,37 @@ async def test_an_upsert_finds_by_id_and_else_by_name(api: ControlApi) -> None:
     assert found[3]["description"] == "once more"
 
 
+async def test_an_upsert_compares_names_as_they_are_kept(api: ControlApi) -> None:
+    token = await api.other_organization()
+    made = (await api.call("POST", "/campaigns", body(name="Caf\u00e9"), token=token)).body
+    rows = [{name: value for name, value in made.items() if name != "id"} | {"name": " CAFE\u0301"}]
+    for query, name in (("&dryRun=true", "Caf\u00e9"), ("", "CAF\u00c9")):
+        job = await imported(api, ndjson(rows), f"format=ndjson&mode=upsert{query}", token=token)
+        assert job["counts"] == {"created": 0, "updated": 1, "unchanged": 0, "failed": 0}
+        assert [campaign["name"] for campaign in await campaigns(api, token)] == [name]
+
+
+async def test_two_campaigns_of_one_name_in_a_file_are_never_made_one(api: ControlApi) -> None:
+    token = await api.other_organization()
+    made = (await api.call("POST", "/campaigns", body(name="Summer"), token=token)).body
+    cancelled, running = body(name="Summer", id=new_id()), body(name="summer", id=new_id())
+    known = made | {"name": "Winter"}
+    # More than a transaction takes lie between the last two.
+    rows = [known, cancelled, running, *(body(id=new_id()) for _ in range(150)), running | {"name": "WINTER"}]
+    for query, counts in (
+        ("&dryRun=true", {"created": 151, "updated": 1, "unchanged": 0, "failed": 2}),
+        ("", {"created": 151, "updated": 1, "unchanged": 0, "failed": 2}),
+        ("", {"created": 0, "updated": 0, "unchanged": 152, "failed": 2}),
+    ):
+        job = await imported(api, ndjson(rows), f"format=ndjson&mode=upsert{query}", token=token)
+        assert job["counts"] == counts
+        assert [(error["line"], error["pointer"]) for error in job["errors"]] == [
+            (3, "/name"),
+            (154, "/name"),
+        ]
+    assert await api.sql("SELECT 1 FROM control.job_campaigns") == []
+
+
 async def test_what_runs_follows_the_rules_of_updates(api: ControlApi) -> None:
     campaign = await api.active()
     allowed = campaign | {"description": "changed", "budget": {"amount": 20000, "currency": "EUR"}}

@@ -85,6 +85,17 @@ INSERT INTO control.job_errors (job_id, row, line, errors)
 SELECT :job_id, e.row, e.line, e.errors::json
 FROM unnest(:rows::integer[], :lines::integer[], :errors::text[]) AS e (row, line, errors);
 
+-- name: add_campaigns!
+INSERT INTO control.job_campaigns (job_id, campaign_id)
+SELECT :job_id, c.id FROM unnest(:ids::uuid[]) AS c (id)
+ON CONFLICT DO NOTHING;
+
+-- name: campaigns_of_job
+SELECT campaign_id FROM control.job_campaigns WHERE job_id = :job_id AND campaign_id = ANY (:ids::uuid[]);
+
+-- name: drop_campaigns!
+DELETE FROM control.job_campaigns WHERE job_id = :job_id;
+
 -- name: errors_after
 SELECT row, line, errors FROM control.job_errors WHERE job_id = :job_id AND row > :row ORDER BY row LIMIT :most;
 
