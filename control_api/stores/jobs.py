@@ -17,6 +17,7 @@ from sql.load import postgres_queries
 _jobs = postgres_queries("control_jobs")
 _errors = msgspec.json.Decoder(tuple[FieldError, ...])
 _FORGOTTEN_AT_ONCE = 10
+_ERRORS_AT_ONCE = 2_000
 
 
 class JobStore:
@@ -122,6 +123,11 @@ class JobStore:
         await _jobs.request_cancel(self._connection, id=job_id)
 
     async def forget(self, finished_before: datetime, received_before: datetime) -> bool:
+        errors: str = await _jobs.forget_old_errors(
+            self._connection, finished_before=finished_before, most=_ERRORS_AT_ONCE
+        )
+        if errors.endswith(f" {_ERRORS_AT_ONCE}"):
+            return True
         status: str = await _jobs.forget_jobs(
             self._connection,
             finished_before=finished_before,
