@@ -64,7 +64,13 @@ class DeliveryRows(Protocol):
     async def record(self, claimed: Claimed, reply: Reply, outcome: Outcome, now: datetime) -> bool:
         """False when it is another one's meanwhile."""
 
-    async def give_up_pending(self, webhook_id: str, error: str) -> None: ...
+    async def give_up_pending(self, webhook_id: str, error: str) -> None:
+        """Some of what waits for a webhook that is not active any more becomes dead letters: as much as a
+        transaction can do. `give_up_unsendable` sees to the rest."""
+
+    async def give_up_unsendable(self, *, gone: str, deactivated: str) -> bool:
+        """Some of what waits for webhooks that are not active, or were deleted, becomes dead letters with one
+        of these errors; whether there may be more."""
 
     async def get(self, webhook_id: str, delivery_id: str) -> Delivery | None: ...
 
@@ -82,7 +88,7 @@ class DeliveryRows(Protocol):
         """Removes some that are older; how many that were."""
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        """How many wait, and since when the oldest one does."""
+        """How many wait, counted up to 100,000, and since when the oldest of those does."""
 
 
 class Secrets(Protocol):

@@ -15,7 +15,7 @@ from control_api import metrics
 from control_api.domain.deliveries import DeliveryState, Reply
 from control_api.errors import Unavailable
 from control_api.handlers.ports import Clock, Store, Unit
-from control_api.handlers.sending import record, signed_headers
+from control_api.handlers.sending import give_up_unsendable, record, signed_headers
 from control_api.handlers.webhook_ports import Claimed, Secrets, Subscribers
 
 log = structlog.get_logger(__name__)
@@ -33,6 +33,7 @@ KEPT = timedelta(days=30)
 _LOOK_SECONDS = 0.5
 _FORGET_SECONDS = 600.0
 _MEASURE_SECONDS = 5.0
+_GIVE_UP_SECONDS = 5.0
 _FORGOTTEN_AT_ONCE = 1_000
 _chance = random.SystemRandom().random
 
@@ -150,3 +151,13 @@ async def forget(store: Store, clock: Clock) -> None:
         except Unavailable as error:
             log.info("webhooks.not_forgotten_yet", error=str(error))
         await asyncio.sleep(_FORGET_SECONDS)
+
+
+async def give_up(store: Store) -> None:
+    """Gives up what nobody will be sent: its webhook is not active any more. Runs until cancelled."""
+    while True:
+        try:
+            await give_up_unsendable(store)
+        except Unavailable as error:
+            log.info("webhooks.not_given_up_yet", error=str(error))
+        await asyncio.sleep(_GIVE_UP_SECONDS)

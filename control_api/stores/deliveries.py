@@ -11,6 +11,8 @@ from schemas.ids import new_id
 from sql.load import postgres_queries
 
 _queries = postgres_queries("control_deliveries")
+_GIVEN_UP_AT_ONCE = 2_000
+_MOST_COUNTED = 100_000
 _LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
@@ -86,7 +88,15 @@ class DeliveryStatements:
         return status.endswith(" 1")
 
     async def give_up_pending(self, webhook_id: str, error: str) -> None:
-        await _queries.give_up_pending(self._connection, webhook_id=webhook_id, error=error)
+        await _queries.give_up_pending(
+            self._connection, webhook_id=webhook_id, error=error, most=_GIVEN_UP_AT_ONCE
+        )
+
+    async def give_up_unsendable(self, *, gone: str, deactivated: str) -> bool:
+        status: str = await _queries.give_up_unsendable(
+            self._connection, gone=gone, deactivated=deactivated, most=_GIVEN_UP_AT_ONCE
+        )
+        return not status.endswith(" 0")
 
     async def get(self, webhook_id: str, delivery_id: str) -> Delivery | None:
         row = await _queries.get_delivery(self._connection, id=delivery_id, webhook_id=webhook_id)
@@ -119,7 +129,7 @@ class DeliveryStatements:
         return int(status.rpartition(" ")[2])
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        row = await _queries.backlog(self._connection)
+        row = await _queries.backlog(self._connection, most=_MOST_COUNTED)
         return int(row["pending"]), row["oldest"]
 
 

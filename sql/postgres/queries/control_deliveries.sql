@@ -70,10 +70,65 @@ SET
 WHERE id = :id AND claim = :claim AND (state = 'PENDING' OR :state = 'DELIVERED');
 
 -- name: give_up_pending!
--- What waits for a webhook that is not active any more.
+-- Some of what waits for a webhook that is not active any more; give_up_unsendable finds the rest, and what somebody
+-- holds at this moment.
 UPDATE control.webhook_deliveries
 SET state = 'DEAD', error = coalesce(error, :error)
-WHERE webhook_id = :webhook_id AND state = 'PENDING';
+WHERE id IN (
+    SELECT id
+    FROM control.webhook_deliveries
+    WHERE webhook_id = :webhook_id AND state = 'PENDING'
+    ORDER BY next_attempt_at
+    LIMIT :most
+    FOR UPDATE SKIP LOCKED
+);
+
+-- name: give_up_unsendable!
+-- Some of what waits for webhooks that are not active, or not there any more. The first CTE leaps over the index from
+-- one webhook to the next, however much waits for each.
+WITH RECURSIVE waiting AS (
+    (
+        SELECT webhook_id
+        FROM control.webhook_deliveries
+        WHERE state = 'PENDING'
+        ORDER BY webhook_id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT d.webhook_id
+        FROM control.webhook_deliveries AS d
+        WHERE d.state = 'PENDING' AND d.webhook_id > w.webhook_id
+        ORDER BY d.webhook_id
+        LIMIT 1
+    )
+    FROM waiting AS w
+    WHERE w.webhook_id IS NOT NULL
+),
+unsendable AS (
+    SELECT of_one.id, coalesce(h.inactive_reason = 'GONE', false) AS is_gone
+    FROM waiting AS w
+    LEFT JOIN control.webhooks AS h ON h.id = w.webhook_id
+    CROSS JOIN LATERAL (
+        SELECT d.id
+        FROM control.webhook_deliveries AS d
+        WHERE d.webhook_id = w.webhook_id AND d.state = 'PENDING'
+        ORDER BY d.next_attempt_at
+        LIMIT :most
+    ) AS of_one
+    WHERE h.active IS NOT true
+    LIMIT :most
+),
+free AS (
+    SELECT id
+    FROM control.webhook_deliveries
+    WHERE id IN (SELECT id FROM unsendable) AND state = 'PENDING'
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE control.webhook_deliveries AS d
+SET state = 'DEAD', error = coalesce(d.error, CASE WHEN u.is_gone THEN :gone ELSE :deactivated END)
+FROM unsendable AS u
+WHERE d.id IN (SELECT id FROM free) AND u.id = d.id;
 
 -- name: get_delivery^
 SELECT * FROM control.webhook_deliveries WHERE id = :id AND webhook_id = :webhook_id;
@@ -117,8 +172,12 @@ DELETE FROM control.webhook_deliveries
 WHERE id IN (SELECT id FROM control.webhook_deliveries WHERE created_at < :before LIMIT :most);
 
 -- name: backlog^
--- What waits for active webhooks, and since when the oldest of it could have been there.
-SELECT count(*) AS pending, min(d.created_at) AS oldest
-FROM control.webhook_deliveries AS d
-JOIN control.webhooks AS w ON w.id = d.webhook_id
-WHERE d.state = 'PENDING' AND w.active;
+-- What waits for active webhooks, counted up to a bound, and since when the oldest of it could have been there.
+SELECT count(*) AS pending, min(counted.created_at) AS oldest
+FROM (
+    SELECT d.created_at
+    FROM control.webhook_deliveries AS d
+    JOIN control.webhooks AS w ON w.id = d.webhook_id
+    WHERE d.state = 'PENDING' AND w.active
+    LIMIT :most
+) AS counted;
