@@ -140,8 +140,8 @@ class Store(Protocol):
 
     async def user(self, organization_id: str, user_id: str) -> User | None: ...
 
-    async def unfollowed_crossings(self, before: datetime, most: int) -> list[BudgetGate]:
-        """Crossings recorded before this moment that no transition has followed."""
+    async def unfollowed_crossings(self, since: datetime, before: datetime, most: int) -> list[BudgetGate]:
+        """Crossings recorded between these moments that no transition has followed."""
 
     async def is_published(self, ids: Sequence[int]) -> bool:
         """Whether Kafka has acked these records of the outbox."""

@@ -7,3 +7,11 @@ CREATE TABLE control.job_campaigns (
     campaign_id uuid NOT NULL,
     PRIMARY KEY (job_id, campaign_id)
 );
+
+-- Crossings of the last months that no status has followed are looked for every quarter of a minute.
+CREATE INDEX crossings_by_time ON ledger.crossings (crossed_at);
+
+-- Campaigns whose end has come are looked for four times a second: those that were deleted before it stay due for good.
+DROP INDEX control.idx_campaigns_due;
+CREATE INDEX idx_campaigns_due ON control.campaigns (end_date)
+    WHERE status IN ('ACTIVE', 'PAUSED') AND deleted_at IS NULL;
