@@ -11,6 +11,7 @@ from control_api.domain.campaign import CampaignType, Content, Settings
 from control_api.domain.money_rules import Amounts, over_limit, read_amounts
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, InvalidCampaign
+from control_api.domain.sizes import too_long
 from control_api.domain.submission import MAX_NAME, Submission
 from control_api.domain.targeting import check_rules
 from control_api.domain.texts import composed, unseen_in
@@ -80,7 +81,7 @@ def new_content(
     `unread` are the fields that could not be read at all, and that the submission therefore lacks.
     """
     read = read_submission(submission, organization.default_currency)
-    errors = [*read.errors, *over_limit(read.amounts, organization)]
+    errors = [*read.errors, *too_long(read.content), *over_limit(read.amounts, organization)]
     if submission.start_date is not UNSET:
         errors.extend(start_in_future(read.content.start_date, now))
     refuse(errors, unread)
