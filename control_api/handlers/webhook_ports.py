@@ -25,6 +25,20 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     previous_secret: bytes | None
 
 
+class Shares(msgspec.Struct, frozen=True):
+    """How many deliveries may be sent at a time to one webhook, and to all of one organization."""
+
+    webhook: int
+    organization: int
+
+
+class Sending(msgspec.Struct, frozen=True):
+    """How many deliveries this process is sending, by webhook and by organization."""
+
+    webhooks: Mapping[str, int]
+    organizations: Mapping[str, int]
+
+
 class WebhookRows(Protocol):
     """Webhooks, within one transaction."""
 
@@ -56,10 +70,10 @@ class DeliveryRows(Protocol):
         """False when the subscriber has a delivery of this event already."""
 
     async def claim(
-        self, *, now: datetime, lease: datetime, most: int, each: int, busy: Mapping[str, int]
+        self, *, now: datetime, lease: datetime, most: int, shares: Shares, sending: Sending
     ) -> list[Claimed]:
-        """Due deliveries, `most` in all and `each` of a webhook together with its `busy` ones.
-        They are due again at `lease`, unless recorded."""
+        """Due deliveries, `most` in all, and of each webhook and organization its share at most together with
+        what is being sent already. They are due again at `lease`, unless recorded."""
 
     async def record(self, claimed: Claimed, reply: Reply, outcome: Outcome, now: datetime) -> bool:
         """False when it is another one's meanwhile."""

@@ -1,12 +1,12 @@
 """Deliveries to webhooks in Postgres, within one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import asyncpg
 
 from control_api.domain.deliveries import Delivery, DeliveryState, Outcome, Reply
-from control_api.handlers.webhook_ports import Claimed
+from control_api.handlers.webhook_ports import Claimed, Sending, Shares
 from schemas.ids import new_id
 from sql.load import postgres_queries
 
@@ -43,7 +43,7 @@ class DeliveryStatements:
         return status.endswith(" 1")
 
     async def claim(
-        self, *, now: datetime, lease: datetime, most: int, each: int, busy: Mapping[str, int]
+        self, *, now: datetime, lease: datetime, most: int, shares: Shares, sending: Sending
     ) -> list[Claimed]:
         claim = new_id()
         rows = _queries.claim(
@@ -51,9 +51,12 @@ class DeliveryStatements:
             now=now,
             lease=lease,
             most=most,
-            each=each,
-            busy_webhooks=list(busy),
-            busy_counts=list(busy.values()),
+            each=shares.webhook,
+            each_organization=shares.organization,
+            busy_webhooks=list(sending.webhooks),
+            busy_counts=list(sending.webhooks.values()),
+            busy_organizations=list(sending.organizations),
+            organization_counts=list(sending.organizations.values()),
             claim=claim,
         )
         return [

@@ -18,14 +18,21 @@ INSERT INTO control.webhook_deliveries (
 ON CONFLICT (webhook_id, event_id) DO NOTHING;
 
 -- name: claim
--- Due deliveries, each webhook's first before any webhook's second, so that a long backlog of one does not hold
--- up the others; `busy` is how many of each webhook are being sent already. FOR UPDATE looks at the row once more
--- when another one has claimed it meanwhile.
-WITH due AS (
-    SELECT first.id
+-- Due deliveries, each organization's first before any one's second, and in it each webhook's first before any
+-- webhook's second, so that a long backlog of one does not hold up the others; `busy` is how many of each webhook, and
+-- of each organization, are being sent already. FOR UPDATE looks at the row once more when another one has claimed it
+-- meanwhile.
+WITH first AS (
+    SELECT
+        of_one.id,
+        of_one.next_attempt_at,
+        row_number() OVER (PARTITION BY w.organization_id ORDER BY of_one.place, of_one.next_attempt_at)
+            + coalesce(others.sending, 0) AS place
     FROM control.webhooks AS w
     LEFT JOIN unnest(:busy_webhooks::uuid[], :busy_counts::int[]) AS busy (webhook_id, sending)
         ON busy.webhook_id = w.id
+    LEFT JOIN unnest(:busy_organizations::uuid[], :organization_counts::int[]) AS others (organization_id, sending)
+        ON others.organization_id = w.organization_id
     CROSS JOIN LATERAL (
         SELECT
             oldest.id,
@@ -38,9 +45,14 @@ WITH due AS (
             ORDER BY d.next_attempt_at
             LIMIT :each
         ) AS oldest
-    ) AS first
-    WHERE w.active AND first.place <= :each
-    ORDER BY first.place, first.next_attempt_at
+    ) AS of_one
+    WHERE w.active AND of_one.place <= :each
+),
+due AS (
+    SELECT id
+    FROM first
+    WHERE place <= :each_organization
+    ORDER BY place, next_attempt_at
     LIMIT :most
 ),
 free AS (
