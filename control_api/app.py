@@ -137,6 +137,7 @@ def create_app(settings: Settings, life: Life) -> Edge:
             "domain-events": events.run,
             "deliveries": worker.run,
             "deliveries-backlog": lambda: deliveries.measure(database, utc_now),
+            "deliveries-given-up": lambda: deliveries.give_up(database),
             "deliveries-age": lambda: deliveries.forget(database, utc_now),
             "streams": streams.run,
             "repeats": lambda: forget_repeats.run(repeats, utc_now),

@@ -43,8 +43,12 @@ WEBHOOK_ATTEMPTS = Counter(
 WEBHOOK_SECONDS = Histogram(
     "control_api_webhook_seconds", "Time of an attempt.", buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
 )
-WEBHOOK_BACKLOG = Gauge("control_api_webhook_backlog", "Deliveries to active webhooks that wait.")
-WEBHOOK_BACKLOG_SECONDS = Gauge("control_api_webhook_backlog_seconds", "Age of the oldest of them.")
+WEBHOOK_BACKLOG = Gauge(
+    "control_api_webhook_backlog", "Deliveries to active webhooks that wait, counted up to 100,000."
+)
+WEBHOOK_BACKLOG_SECONDS = Gauge(
+    "control_api_webhook_backlog_seconds", "Age of the oldest of those that were counted."
+)
 UNREADABLE_DOMAIN_EVENTS = Counter(
     "control_api_unreadable_domain_events_total", "Records of campaign-events that were skipped."
 )

@@ -11,7 +11,8 @@ from control_api.domain.campaign import CampaignType, Content, Settings
 from control_api.domain.money_rules import Amounts, over_limit, read_amounts
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, InvalidCampaign
-from control_api.domain.submission import Submission
+from control_api.domain.sizes import too_long
+from control_api.domain.submission import MAX_NAME, Submission
 from control_api.domain.targeting import check_rules
 from control_api.domain.texts import composed, unseen_in
 
@@ -64,6 +65,8 @@ def read_submission(submission: Submission, default_currency: str) -> Read:
 def _check_texts(name: str, description: str) -> Iterator[FieldError]:
     if not name:
         yield FieldError(NAME, "a name is required")
+    elif len(name) > MAX_NAME:  # as it is kept: NFC makes two characters of some that came as one
+        yield FieldError(NAME, f"must have at most {MAX_NAME} characters, written in NFC")
     elif unseen := unseen_in(name):
         yield FieldError(NAME, unseen)
     if unseen := unseen_in(description, lines=True):
@@ -78,7 +81,7 @@ def new_content(
     `unread` are the fields that could not be read at all, and that the submission therefore lacks.
     """
     read = read_submission(submission, organization.default_currency)
-    errors = [*read.errors, *over_limit(read.amounts, organization)]
+    errors = [*read.errors, *too_long(read.content), *over_limit(read.amounts, organization)]
     if submission.start_date is not UNSET:
         errors.extend(start_in_future(read.content.start_date, now))
     refuse(errors, unread)

@@ -11,9 +11,8 @@ from control_api.domain.campaign import Campaign, Moment
 from control_api.domain.content_rules import END
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, InvalidCampaign
-from control_api.domain.submission import Submission
+from control_api.domain.submission import MAX_NAME, Submission
 
-_LONGEST = 255
 _DAY = timedelta(days=1)
 
 
@@ -27,7 +26,7 @@ def names_of_copies(name: str) -> Iterator[str]:
     """NAME (copy), NAME (copy 2), …, without an end; a long NAME is cut."""
     for number in count(1):
         suffix = " (copy)" if number == 1 else f" (copy {number})"
-        yield name[: _LONGEST - len(suffix)].rstrip() + suffix
+        yield name[: MAX_NAME - len(suffix)].rstrip() + suffix
 
 
 def copy_of(

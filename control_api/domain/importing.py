@@ -7,6 +7,7 @@ from control_api.domain.content_rules import read_submission, refuse
 from control_api.domain.money_rules import over_limit
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError
+from control_api.domain.sizes import too_long
 from control_api.domain.submission import Submission
 
 
@@ -15,5 +16,5 @@ def imported_content(
 ) -> Content:
     """As content_rules.new_content, but for dates: those of an import may have passed."""
     read = read_submission(submission, organization.default_currency)
-    refuse([*read.errors, *over_limit(read.amounts, organization)], unread)
+    refuse([*read.errors, *too_long(read.content), *over_limit(read.amounts, organization)], unread)
     return read.content

@@ -14,6 +14,8 @@ from control_api.domain.money_rules import BUDGET, BUDGET_LIMIT, over_limit
 from control_api.domain.names import camel_case
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, FieldsNotChangeable
+from control_api.domain.sizes import SETTINGS, too_long
+from control_api.domain.targeting import POINTER as RULES
 from schemas.reasons import CampaignStatus
 
 _PRICING = "/settings/pricing"
@@ -49,6 +51,8 @@ def replace(
     if locked:
         raise FieldsNotChangeable(campaign.status, locked)
     errors = [error for error in read.errors if not _touches_only_kept(error.pointer, differing)]
+    if any(pointer == RULES or pointer.startswith(SETTINGS) for pointer in differing):
+        errors.extend(too_long(read.content))
     if START in differing:
         errors.extend(start_in_future(read.content.start_date, now))
     if differing & {BUDGET, BUDGET_LIMIT}:

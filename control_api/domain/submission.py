@@ -11,13 +11,16 @@ from msgspec import UNSET, UnsetType
 from control_api.domain.campaign import CampaignType, Moment, Settings, Texts
 from schemas.money import Money
 
+MAX_NAME = 255
+"""Characters of a campaign's name."""
+
 
 class Submission(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True
 ):
     """The body of a create request (specification: Create Campaign Request)."""
 
-    name: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType = UNSET
+    name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] | UnsetType = UNSET
     description: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
     type: CampaignType | UnsetType = UNSET
     targeting_rules: Texts = ()

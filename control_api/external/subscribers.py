@@ -11,10 +11,15 @@ import aiohttp
 
 from control_api.domain.addresses import is_public
 from control_api.domain.deliveries import Reply
+from control_api.external.names import OwnResolver
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 _USER_AGENT = "Flightline-Webhooks/1.0"
 _CONNECT_SECONDS = 5.0
+_NAME_SECONDS = 5.0
+_NAMES_A_CONNECTION = 4
+"""Lookups that may be under way: one that was given up goes on for as long as the system waits."""
+
 _SNIPPET_BYTES = 1_024
 _NOT_PUBLIC = "the address is not public"
 _SENTENCES: dict[type[Exception], str] = {
@@ -68,7 +73,10 @@ class HttpSubscribers:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=self._connections, force_close=True, socket_factory=self._socket
+                    limit=self._connections,
+                    force_close=True,
+                    socket_factory=self._socket,
+                    resolver=OwnResolver(most=_NAMES_A_CONNECTION * self._connections, seconds=_NAME_SECONDS),
                 ),
                 headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -43,7 +43,9 @@ async def complete_due(store: Store, now: datetime) -> int:
     """Completes campaigns whose endDate has come, some at a time; returns how many were looked at."""
 
     async def work(unit: Unit) -> int:
-        due = await unit.lock_due_accounts(now, _BATCH)
+        # Each of them locks the end of its organization's audit log until the commit: in one order for all
+        # replicas, whichever campaigns they have. The accounts are locked by now.
+        due = sorted(await unit.lock_due_accounts(now, _BATCH))
         for organization_id, campaign_id in due:
             found = await unit.lock_campaign(organization_id, campaign_id)
             if found is None:

@@ -71,10 +71,10 @@ def moved(
     versioned, crossed = with_budget_version(after, before, account)
     settled = apply_crossings(versioned, crossed, at=now)
     by = updated_by or before.updated_by
-    is_new_version = versioned.budget_version != before.budget_version
     is_new_wish = after.pending_budget not in (None, before.pending_budget)
-    # A pending budget that became the budget is still the one of who wrote it.
-    wrote_budget = is_new_wish or (is_new_version and not _took_pending(before, after))
+    # Another maxImpressions is a new version as well, but no other budget: whoever wrote the budget still may
+    # not approve it. A pending budget that became the budget is still the one of who wrote it.
+    wrote_budget = is_new_wish or (_money(after) != _money(before) and not _took_pending(before, after))
     campaign = msgspec.structs.replace(
         settled,
         version=before.version + 1,
@@ -145,6 +145,10 @@ async def announce_approval(
     await unit.add_to_outbox(domain_events.TOPIC, campaign.id, event)
     action, subject = kind.removeprefix(EVENT_PREFIX), ("campaign", campaign.id)
     return entry_of(cause, now, campaign.organization_id, action, subject, after=told)
+
+
+def _money(campaign: Campaign) -> tuple[int | None, str]:
+    return campaign.effective_budget, campaign.currency
 
 
 def _took_pending(before: Campaign, after: Campaign) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec import UNSET
 
 from control_api.domain.account import Account
 from control_api.domain.audit import entry_of
@@ -16,6 +17,7 @@ from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, FieldsNotChangeable, InvalidCampaign
 from control_api.domain.replacement import replace
 from control_api.domain.submission import Replacement
+from control_api.domain.texts import composed
 from control_api.errors import ControlError
 from control_api.handlers.campaigns import draft_by
 from control_api.handlers.change import audit, publish, save
@@ -28,6 +30,7 @@ from schemas.reasons import CampaignStatus
 LEASE = timedelta(seconds=10)
 _NAME = "/name"
 _TAKEN = FieldError(_NAME, "another campaign of the organization has this name")
+_TAKEN_BY_ROW = FieldError(_NAME, "another row of this file is about the campaign that has this name")
 _PAUSE_AFTER = 10
 
 
@@ -56,12 +59,14 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class Apply:
-    """Applies rows of one job, in their order. A dry run remembers which names would be taken by now."""
+    """Applies rows of one job, in their order. A dry run remembers which names would be taken by now, and
+    which campaigns its rows were about."""
 
     def __init__(self, store: Store, job: Job) -> None:
         self._store = store
         self._job = job
         self._would_be_taken: set[str] = set()
+        self._about: set[str] = set()
 
     async def __call__(self, rows: Sequence[ReadRow], now: datetime) -> Applied:
         """Applies rows, maybe not all of them, in one transaction with the job's progress.
@@ -71,9 +76,10 @@ class Apply:
         """
         job = self._job
         would_be_taken: set[str] = set()
+        about: set[str] = set()
 
         async def work(unit: Unit) -> Applied:
-            nonlocal would_be_taken
+            nonlocal would_be_taken, about
             held = await unit.jobs.hold(job)
             if held is None:
                 raise LeaseLost("somebody else works on the job")
@@ -82,8 +88,8 @@ class Apply:
             organization = await unit.organization(job.organization_id)
             if organization is None:
                 raise LeaseLost("the organization is gone")
-            would_be_taken = set(self._would_be_taken)
-            part = _Part(unit, job, organization, would_be_taken, now)
+            would_be_taken, about = set(self._would_be_taken), set(self._about)
+            part = _Part(unit, job, organization, would_be_taken, about, now)
             done = await part.apply(rows)
             next_row = rows[0].row + done
             await unit.jobs.add_errors(job.id, part.errors)
@@ -92,7 +98,8 @@ class Apply:
             return Applied(next_row)
 
         applied = await self._store.in_transaction(work)
-        self._would_be_taken |= would_be_taken
+        if job.dry_run:
+            self._would_be_taken, self._about = would_be_taken, about
         return applied
 
     async def fail(self, row: ReadRow, error: FieldError) -> None:
@@ -141,12 +148,14 @@ class _Part:
         job: Job,
         organization: Organization,
         would_be_taken: set[str],
+        about: set[str],
         now: datetime,
     ) -> None:
         self._unit = unit
         self._job = job
         self._organization = organization
         self._would_be_taken = would_be_taken
+        self._about = about
         self._now = now
         self._names: dict[str, NameHolder] = {}
         self._taken: dict[str, str] = {}
@@ -159,17 +168,25 @@ class _Part:
         """Returns how many rows were applied, from the first on."""
         await self._look_up([row.submission for row in rows if row.submission is not None])
         for done, row in enumerate(rows):
-            target = self._target(row)
-            if target in self._touched:
-                return done
             try:
+                target = self._target(row)
+                if target in self._touched:
+                    break
                 self.counts += await self._row(row, target)
             except (InvalidCampaign, FieldsNotChangeable) as refused:
                 self.counts += Counts(failed=1)
                 self.errors.append(RowErrors(row.row, row.line, refused.errors))
             if done % _PAUSE_AFTER == 0:
                 await asyncio.sleep(0)
-        return len(rows)
+        else:
+            done = len(rows)
+        if self._is_upsert and not self._job.dry_run:
+            await self._unit.jobs.add_campaigns(self._job.id, self._about)
+        return done
+
+    @property
+    def _is_upsert(self) -> bool:
+        return self._job.mode is ImportMode.UPSERT
 
     async def _look_up(self, submissions: Sequence[Replacement]) -> None:
         organization_id = self._job.organization_id
@@ -177,8 +194,10 @@ class _Part:
         self._names = await self._unit.jobs.names(organization_id, names)
         holders = [holder for holder in self._names.values() if holder.campaign_id is not None]
         self._taken = {holder.key: holder.campaign_id for holder in holders if holder.campaign_id}
-        if self._job.mode is ImportMode.CREATE:
+        if not self._is_upsert:
             return
+        if not self._job.dry_run:
+            self._about |= await self._unit.jobs.campaigns(self._job.id, list(self._taken.values()))
         ids = {_id(submission) for submission in submissions} | set(self._taken.values())
         self._locked = await self._unit.batch.lock(organization_id, [found for found in ids if found])
         for holder in holders:
@@ -187,13 +206,20 @@ class _Part:
                 raise LookAgain("a campaign was renamed at this moment")
 
     def _target(self, row: ReadRow) -> str | None:
-        """The campaign that the row is about: by its id, else by its name."""
-        if row.submission is None or self._job.mode is ImportMode.CREATE:
+        """The campaign that the row is about: by its id, else by its name.
+
+        A row whose id names nothing is of a campaign of its own: it is never taken for one that another row
+        was about, as a running campaign for the cancelled one whose name it has again.
+        """
+        if row.submission is None or not self._is_upsert:
             return None
         by_id = _id(row.submission)
         if by_id in self._locked:
             return by_id
-        return self._taken.get(self._key(_name(row.submission)))
+        by_name = self._taken.get(self._key(_name(row.submission)))
+        if by_name in self._about and _has_id(row.submission):
+            raise InvalidCampaign([_TAKEN_BY_ROW])
+        return by_name
 
     async def _row(self, row: ReadRow, target: str | None) -> Counts:
         submission = row.submission
@@ -207,7 +233,7 @@ class _Part:
         content = imported_content(submission, self._organization, row.errors)
         key = self._key(content.name)
         if self._job.dry_run:
-            return self._would_create(key)
+            return self._would_create(key, may_be_there=self._is_upsert and not _has_id(submission))
         if key in self._taken:
             raise InvalidCampaign([_TAKEN])
         job, batch = self._job, self._unit.batch
@@ -218,10 +244,11 @@ class _Part:
         await audit(batch, None, campaign, kinds, job.cause, self._now)
         self._taken[key] = campaign.id
         self._touched.add(campaign.id)
+        self._about.add(campaign.id)
         return Counts(created=1)
 
-    def _would_create(self, key: str) -> Counts:
-        if key in self._taken or (key in self._would_be_taken and self._job.mode is ImportMode.CREATE):
+    def _would_create(self, key: str, *, may_be_there: bool) -> Counts:
+        if key in self._taken or (key in self._would_be_taken and not may_be_there):
             raise InvalidCampaign([_TAKEN])
         if key in self._would_be_taken:
             return Counts(updated=1)
@@ -233,9 +260,12 @@ class _Part:
         read = read_submission(submission, before.currency)
         after = replace(before, read, account, self._organization, now=self._now, unread=row.errors)
         if after == before:
+            self._about.add(target)
             return Counts(unchanged=1)
         self._take_name(before, after)
+        self._about.add(target)
         if self._job.dry_run:
+            self._would_be_taken.add(self._key(after.name))
             return Counts(updated=1)
         await save(
             self._unit.batch,
@@ -261,19 +291,24 @@ class _Part:
         self._taken[key] = before.id
 
     def _key(self, name: str) -> str:
+        """A name as names are compared."""
         holder = self._names.get(name)
-        return holder.key if holder else name
+        return holder.key if holder else name.lower()
 
 
 def _name(submission: Replacement) -> str:
     """As it is kept; a text that Postgres cannot hold is nobody's name, and refused with its row."""
-    name = (submission.name or "").strip()
+    name = composed(submission.name or "")
     return "" if "\0" in name else name
 
 
 def _id(submission: Replacement) -> str | None:
     given = submission.id
     return canonical_uuid(given) if isinstance(given, str) else None
+
+
+def _has_id(submission: Replacement) -> bool:
+    return submission.id not in (UNSET, None, "")
 
 
 def _still_holds(campaign: Campaign, holder: NameHolder) -> bool:

@@ -1,6 +1,6 @@
 """What imports need of a transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -56,10 +56,16 @@ class Jobs(Protocol):
 
     async def add_errors(self, job_id: str, errors: Sequence[RowErrors]) -> None: ...
 
+    async def add_campaigns(self, job_id: str, campaign_ids: Collection[str]) -> None:
+        """Remembers until the job ends what its rows were about; what is there already may come again."""
+
+    async def campaigns(self, job_id: str, among: Collection[str]) -> set[str]:
+        """Which of these its rows were about."""
+
     async def errors_after(self, job_id: str, row: int, most: int) -> list[RowErrors]: ...
 
     async def finish(self, job_id: str, state: JobState, failure: str | None, now: datetime) -> None:
-        """Also drops the file."""
+        """Also drops the file and what is remembered of its rows."""
 
     async def request_cancel(self, job_id: str) -> None: ...
 

@@ -7,10 +7,9 @@ import msgspec
 
 from control_api.domain.audit import entry_of
 from control_api.domain.job import UNFINISHED, FileFormat, ImportMode, Job, JobState, RowErrors
-from control_api.errors import JobFinished, NotFound, TooManyJobs, TooSlow
+from control_api.errors import JobFinished, NotFound, TooManyJobs, TooSlow, Unauthorized, Unavailable
 from control_api.handlers.actor import Actor
 from control_api.handlers.ports import Store, Unit
-from control_api.handlers.transitions import organization_of
 from schemas.ids import new_id
 
 MOST_UNFINISHED = 20
@@ -28,7 +27,10 @@ class ImportRequest(msgspec.Struct, frozen=True):
 
 
 async def receive(store: Store, actor: Actor, asked: ImportRequest, now: datetime) -> Job:
-    """A job whose file is still to come; nobody sees it until it is queued. Raises TooManyJobs."""
+    """A job whose file is still to come; nobody sees it until it is queued. Raises TooManyJobs.
+
+    What was asked before with the same Idempotency-Key is not received again: see `queued_before`.
+    """
     job = Job(
         id=new_id(),
         organization_id=actor.organization_id,
@@ -41,7 +43,9 @@ async def receive(store: Store, actor: Actor, asked: ImportRequest, now: datetim
     )
 
     async def work(unit: Unit) -> None:
-        await organization_of(unit, actor)
+        # Locked, so that many at once do not all become the last one.
+        if await unit.lock_organization(actor.organization_id) is None:
+            raise Unauthorized("the token names an organization that does not exist")
         if await unit.jobs.unfinished(actor.organization_id) >= MOST_UNFINISHED:
             raise TooManyJobs(f"an organization has at most {MOST_UNFINISHED} imports at a time")
         await unit.jobs.add(job)
@@ -69,6 +73,16 @@ async def queue(store: Store, job: Job, size: int, now: datetime) -> str:
         subject = ("job", job.id)
         await unit.audit(entry_of(job.cause, now, job.organization_id, "import.asked", subject, after=told))
         return job.id
+
+    return await store.in_transaction(work)
+
+
+async def queued_before(store: Store) -> str:
+    """The id of the job that an earlier request has queued. `store` is the one of the repeated request, whose
+    first transaction was `queue`: what that returned is returned again. Raises IdempotencyKeyReused."""
+
+    async def work(unit: Unit) -> str:  # noqa: ARG001  only called when there is nothing to return
+        raise Unavailable("the first answer to this request was forgotten at this moment")
 
     return await store.in_transaction(work)
 

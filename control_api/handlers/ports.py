@@ -93,8 +93,9 @@ class Unit(Protocol):
     async def create_key(self, key: StoredKey) -> bool:
         """False when a key of this hash is there already."""
 
-    async def create_internal_key(self, key: StoredKey) -> bool:
-        """The same for a key that nobody sees or revokes."""
+    async def create_internal_key(self, key: StoredKey) -> StoredKey | None:
+        """A key that nobody sees or revokes, as it is kept: one of this hash that was revoked is valid again.
+        None when there is nothing to do."""
 
     async def revoke_internal_keys(self, but: StoredKey, now: datetime) -> list[StoredKey]:
         """Revokes the other ones of its organization, which were made with another secret; returns them."""
@@ -139,8 +140,8 @@ class Store(Protocol):
 
     async def user(self, organization_id: str, user_id: str) -> User | None: ...
 
-    async def unfollowed_crossings(self, before: datetime, most: int) -> list[BudgetGate]:
-        """Crossings recorded before this moment that no transition has followed."""
+    async def unfollowed_crossings(self, since: datetime, before: datetime, most: int) -> list[BudgetGate]:
+        """Crossings recorded between these moments that no transition has followed."""
 
     async def is_published(self, ids: Sequence[int]) -> bool:
         """Whether Kafka has acked these records of the outbox."""

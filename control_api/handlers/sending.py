@@ -12,7 +12,7 @@ from control_api.domain.webhooks import GONE, Occurrence, wants
 from control_api.handlers.deliveries import delivery_of
 from control_api.handlers.ports import Store, Unit
 from control_api.handlers.webhook_ports import Claimed, Secrets
-from control_api.handlers.webhooks import audit
+from control_api.handlers.webhooks import DEACTIVATED, audit
 
 SUBSCRIBER = Cause("flightline:webhooks")
 _GONE_ERROR = "the subscriber answered 410: it wants no more"
@@ -101,3 +101,14 @@ async def record(
 
     await store.in_transaction(work)
     return decided
+
+
+async def give_up_unsendable(store: Store) -> None:
+    """What waits for webhooks that are not active any more, or not there, becomes dead letters: all that was
+    more than the transaction could do which deactivated them."""
+
+    async def work(unit: Unit) -> bool:
+        return await unit.deliveries.give_up_unsendable(gone=_GONE_ERROR, deactivated=DEACTIVATED)
+
+    while await store.in_transaction(work):
+        pass

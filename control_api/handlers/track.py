@@ -125,12 +125,14 @@ def _is_early(answer: DoorAnswer) -> bool:
 async def _ensure_key(store: Store, actor: Actor, clear: str, now: datetime) -> None:
     """The organization's internal key, which the doors then learn of. It may write events, and no more: who
     tracks through this API gives no costs of their own and no events of long ago. One that was made with a
-    secret of before is revoked, since whoever knows that secret knows the key."""
+    secret of before is revoked, since whoever knows that secret knows the key; when that secret is put back,
+    it is valid again."""
 
     async def work(unit: Unit) -> bool:
-        if await unit.organization(actor.organization_id) is None:
+        # Locked: replicas with different secrets revoke each other's key, one after the other.
+        if await unit.lock_organization(actor.organization_id) is None:
             raise Unauthorized("the token names an organization that does not exist")
-        key = StoredKey(
+        wanted = StoredKey(
             id=new_id(),
             organization_id=actor.organization_id,
             name=_KEY_NAME,
@@ -141,12 +143,14 @@ async def _ensure_key(store: Store, actor: Actor, clear: str, now: datetime) -> 
             created_by=actor.user_id,
             created_at=now,
         )
-        if not await unit.create_internal_key(key):
+        key = await unit.create_internal_key(wanted)
+        if key is None:
             return False
+        made = "key.made" if key.id == wanted.id else "key.restored"
         revoked = await unit.revoke_internal_keys(key, now)
         for each in (key, *revoked):
             await publish_key(unit, each)
-        for each, action in ((key, "key.made"), *((each, "key.revoked") for each in revoked)):
+        for each, action in ((key, made), *((each, "key.revoked") for each in revoked)):
             told = {"name": each.name, "kind": each.kind, "scopes": each.scopes}
             subject = ("key", each.id)
             await unit.audit(entry_of(actor.cause(), now, actor.organization_id, action, subject, after=told))

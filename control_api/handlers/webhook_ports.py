@@ -25,6 +25,20 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     previous_secret: bytes | None
 
 
+class Shares(msgspec.Struct, frozen=True):
+    """How many deliveries may be sent at a time to one webhook, and to all of one organization."""
+
+    webhook: int
+    organization: int
+
+
+class Sending(msgspec.Struct, frozen=True):
+    """How many deliveries this process is sending, by webhook and by organization."""
+
+    webhooks: Mapping[str, int]
+    organizations: Mapping[str, int]
+
+
 class WebhookRows(Protocol):
     """Webhooks, within one transaction."""
 
@@ -56,15 +70,21 @@ class DeliveryRows(Protocol):
         """False when the subscriber has a delivery of this event already."""
 
     async def claim(
-        self, *, now: datetime, lease: datetime, most: int, each: int, busy: Mapping[str, int]
+        self, *, now: datetime, lease: datetime, most: int, shares: Shares, sending: Sending
     ) -> list[Claimed]:
-        """Due deliveries, `most` in all and `each` of a webhook together with its `busy` ones.
-        They are due again at `lease`, unless recorded."""
+        """Due deliveries, `most` in all, and of each webhook and organization its share at most together with
+        what is being sent already. They are due again at `lease`, unless recorded."""
 
     async def record(self, claimed: Claimed, reply: Reply, outcome: Outcome, now: datetime) -> bool:
         """False when it is another one's meanwhile."""
 
-    async def give_up_pending(self, webhook_id: str, error: str) -> None: ...
+    async def give_up_pending(self, webhook_id: str, error: str) -> None:
+        """Some of what waits for a webhook that is not active any more becomes dead letters: as much as a
+        transaction can do. `give_up_unsendable` sees to the rest."""
+
+    async def give_up_unsendable(self, *, gone: str, deactivated: str) -> bool:
+        """Some of what waits for webhooks that are not active, or were deleted, becomes dead letters with one
+        of these errors; whether there may be more."""
 
     async def get(self, webhook_id: str, delivery_id: str) -> Delivery | None: ...
 
@@ -82,7 +102,7 @@ class DeliveryRows(Protocol):
         """Removes some that are older; how many that were."""
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        """How many wait, and since when the oldest one does."""
+        """How many wait, counted up to 100,000, and since when the oldest of those does."""
 
 
 class Secrets(Protocol):

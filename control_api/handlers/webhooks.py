@@ -14,7 +14,7 @@ from control_api.handlers.ports import Store, Unit
 from control_api.handlers.webhook_ports import Secrets
 from schemas.ids import new_id
 
-_DEACTIVATED = "the webhook was deactivated"
+DEACTIVATED = "the webhook was deactivated"
 _TOLD = ("url", "event_types", "description", "active", "inactive_reason")
 
 
@@ -108,7 +108,7 @@ async def replace(
         )
         await unit.webhooks.update(after)
         if not after.active:
-            await unit.deliveries.give_up_pending(webhook_id, _DEACTIVATED)
+            await unit.deliveries.give_up_pending(webhook_id, DEACTIVATED)
         await audit(unit, "webhook.updated", actor.cause(), now, before=before, after=after)
         return after
 

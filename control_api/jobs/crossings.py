@@ -18,6 +18,9 @@ log = structlog.get_logger(__name__)
 LATE = timedelta(seconds=20)
 """So long a crossing is left to its gate."""
 
+LOOKED_BACK = timedelta(days=90)
+"""No outage lasts for longer; what is older was followed, or nobody waits for it."""
+
 _LOOK_SECONDS = 15.0
 _MOST = 200
 
@@ -35,7 +38,8 @@ async def run(store: Store, clock: Clock) -> None:
 
 async def follow(store: Store, clock: Clock) -> int:
     """Applies what is found, some at a time; returns how many campaigns that were."""
-    gates = await store.unfollowed_crossings(clock() - LATE, _MOST)
+    now = clock()
+    gates = await store.unfollowed_crossings(now - LOOKED_BACK, now - LATE, _MOST)
     for gate in gates:
         changed = await apply_gate(store, gate, clock())
         metrics.CROSSINGS_FOUND.inc(len(gate.thresholds))

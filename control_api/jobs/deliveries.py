@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import structlog
@@ -15,16 +16,16 @@ from control_api import metrics
 from control_api.domain.deliveries import DeliveryState, Reply
 from control_api.errors import Unavailable
 from control_api.handlers.ports import Clock, Store, Unit
-from control_api.handlers.sending import record, signed_headers
-from control_api.handlers.webhook_ports import Claimed, Secrets, Subscribers
+from control_api.handlers.sending import give_up_unsendable, record, signed_headers
+from control_api.handlers.webhook_ports import Claimed, Secrets, Sending, Shares, Subscribers
 
 log = structlog.get_logger(__name__)
 
 MOST = 32
 """Requests of this process at a time."""
 
-EACH = 4
-"""To one subscriber: one that takes its time leaves the rest to the others."""
+SHARES = Shares(webhook=4, organization=MOST // 2)
+"""One subscriber that takes its time leaves the rest to the others, and so do all of one organization."""
 
 LEASE = timedelta(seconds=60)
 """Well above the time that a request may take. Afterwards whoever claimed it is taken for dead."""
@@ -33,6 +34,7 @@ KEPT = timedelta(days=30)
 _LOOK_SECONDS = 0.5
 _FORGET_SECONDS = 600.0
 _MEASURE_SECONDS = 5.0
+_GIVE_UP_SECONDS = 5.0
 _FORGOTTEN_AT_ONCE = 1_000
 _chance = random.SystemRandom().random
 
@@ -46,7 +48,7 @@ class DeliveryWorker:
         self._clock = clock
         self._secrets = secrets
         self._subscribers = subscribers
-        self._sending: dict[asyncio.Task[None], str] = {}
+        self._sending: dict[asyncio.Task[None], Claimed] = {}
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -70,10 +72,12 @@ class DeliveryWorker:
         free = MOST - len(self._sending)
         if free == 0:
             return False
-        now, busy = self._clock(), Counter(self._sending.values())
+        now, sending = self._clock(), _counted(self._sending.values())
 
         async def work(unit: Unit) -> list[Claimed]:
-            return await unit.deliveries.claim(now=now, lease=now + LEASE, most=free, each=EACH, busy=busy)
+            return await unit.deliveries.claim(
+                now=now, lease=now + LEASE, most=free, shares=SHARES, sending=sending
+            )
 
         try:
             claimed = await self._store.in_transaction(work)
@@ -81,7 +85,7 @@ class DeliveryWorker:
             return False
         for delivery in claimed:
             task = asyncio.create_task(self._deliver(delivery))
-            self._sending[task] = delivery.webhook_id
+            self._sending[task] = delivery
             task.add_done_callback(self._sent)
         return bool(claimed)
 
@@ -114,6 +118,12 @@ class DeliveryWorker:
             status=reply.status,
             error=reply.error,
         )
+
+
+def _counted(sending: Collection[Claimed]) -> Sending:
+    return Sending(
+        Counter(one.webhook_id for one in sending), Counter(one.organization_id for one in sending)
+    )
 
 
 _OUTCOMES = {
@@ -150,3 +160,13 @@ async def forget(store: Store, clock: Clock) -> None:
         except Unavailable as error:
             log.info("webhooks.not_forgotten_yet", error=str(error))
         await asyncio.sleep(_FORGET_SECONDS)
+
+
+async def give_up(store: Store) -> None:
+    """Gives up what nobody will be sent: its webhook is not active any more. Runs until cancelled."""
+    while True:
+        try:
+            await give_up_unsendable(store)
+        except Unavailable as error:
+            log.info("webhooks.not_given_up_yet", error=str(error))
+        await asyncio.sleep(_GIVE_UP_SECONDS)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import IO, TypeVar
@@ -86,7 +86,7 @@ async def _work_on(store: Store, clock: Clock, job: Job) -> None:
     except LeaseLost:
         log.warning("import.lost", job=job.id, epoch=job.epoch)
         return
-    if await _insisting(partial(finish, store, job, state, failure, clock())):
+    if await _insisting(_at(clock, partial(finish, store, job, state, failure))):
         metrics.IMPORTS.labels(state).inc()
         log.info("import.finished", job=job.id, state=state, failure=failure)
 
@@ -123,7 +123,7 @@ async def _import(store: Store, clock: Clock, job: Job, file: IO[bytes]) -> tupl
         if not job.dry_run:
             await _insisting(partial(_until_kafka_follows, store))
         try:
-            applied = await _insisting(partial(apply, batch, clock()))
+            applied = await _insisting(_at(clock, partial(apply, batch)))
         except LookAgain:
             await asyncio.sleep(_WAIT_SECONDS)
             continue
@@ -247,6 +247,11 @@ async def _leased(store: Store, job: Job) -> AsyncIterator[None]:
         raise
     finally:
         renewing.cancel()
+
+
+def _at(clock: Clock, work: Callable[[datetime], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """An attempt at `work`, at the time of that attempt: Postgres may have been away for hours."""
+    return lambda: work(clock())
 
 
 async def _insisting(attempt: Callable[[], Awaitable[T]]) -> T:

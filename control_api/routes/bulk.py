@@ -24,7 +24,7 @@ from control_api.routes.request import ApiRequest
 from control_api.routes.responses import JsonResponse
 from control_api.routes.services import Services
 from control_api.routes.transition_views import BulkResultView, BulkView
-from control_api.routes.transitions import DryRun, is_dry_run
+from control_api.routes.transitions import DryRun, is_dry_run, warnings_of
 from control_api.routes.views import campaign_view
 
 _DOCUMENTED = documented(example="bulk", parameters=DryRun)
@@ -126,5 +126,6 @@ def _result(result: Result, services: Services, published: bool | None) -> BulkR
     campaign = result.campaign
     if campaign is None or campaign.deleted_at is not None:
         return BulkResultView(result.id, HTTP_204_NO_CONTENT)
-    view = campaign_view(campaign, result.account, services.clock(), published=published)
+    told = warnings_of(campaign)
+    view = campaign_view(campaign, result.account, services.clock(), warnings=told, published=published)
     return BulkResultView(result.id, HTTP_200_OK, view)

@@ -156,7 +156,7 @@ async def _preview(trying: Awaitable[Saved], services: Services) -> PreviewView:
         saved = await trying
     except Refusal as refusal:
         return PreviewView(possible=False, problem=explain(refusal))
-    told = _warnings(saved.campaign)
+    told = warnings_of(saved.campaign)
     view = campaign_view(saved.campaign, saved.account, services.clock(), warnings=told)
     return PreviewView(possible=True, campaign=view)
 
@@ -168,11 +168,12 @@ def _moved(moved: Transitioned, services: Services) -> TransitionResponse:
         moved.campaign,
         moved.account,
         services.clock(),
-        warnings=_warnings(moved.campaign),
+        warnings=warnings_of(moved.campaign),
         published=moved.published,
     )
     return JsonResponse(view, headers=etag(moved.campaign.version))
 
 
-def _warnings(campaign: Campaign) -> tuple[str, ...]:
+def warnings_of(campaign: Campaign) -> tuple[str, ...]:
+    """What whoever activates a campaign should know."""
     return lifecycle.warnings(campaign) if campaign.status is CampaignStatus.ACTIVE else ()

@@ -132,11 +132,11 @@ class Database:
             rows = _keys.list_keys(connection, organization_id=organization_id)
             return [key_from(row) async for row in rows]
 
-    async def unfollowed_crossings(self, before: datetime, most: int) -> list[BudgetGate]:
-        """Crossings of campaigns that are not deleted, recorded before this moment and followed by nobody
+    async def unfollowed_crossings(self, since: datetime, before: datetime, most: int) -> list[BudgetGate]:
+        """Crossings of campaigns that are not deleted, recorded between these moments and followed by nobody
         yet: as the gates that would tell of them."""
         async with self._pool.connection() as connection:
-            rows = _ledger.unfollowed_crossings(connection, before=before, most=most)
+            rows = _ledger.unfollowed_crossings(connection, since=since, before=before, most=most)
             return [unfollowed_from(row) async for row in rows]
 
     async def is_published(self, ids: Sequence[int]) -> bool:

@@ -1,16 +1,18 @@
 """Deliveries to webhooks in Postgres, within one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import asyncpg
 
 from control_api.domain.deliveries import Delivery, DeliveryState, Outcome, Reply
-from control_api.handlers.webhook_ports import Claimed
+from control_api.handlers.webhook_ports import Claimed, Sending, Shares
 from schemas.ids import new_id
 from sql.load import postgres_queries
 
 _queries = postgres_queries("control_deliveries")
+_GIVEN_UP_AT_ONCE = 2_000
+_MOST_COUNTED = 100_000
 _LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
@@ -41,7 +43,7 @@ class DeliveryStatements:
         return status.endswith(" 1")
 
     async def claim(
-        self, *, now: datetime, lease: datetime, most: int, each: int, busy: Mapping[str, int]
+        self, *, now: datetime, lease: datetime, most: int, shares: Shares, sending: Sending
     ) -> list[Claimed]:
         claim = new_id()
         rows = _queries.claim(
@@ -49,9 +51,12 @@ class DeliveryStatements:
             now=now,
             lease=lease,
             most=most,
-            each=each,
-            busy_webhooks=list(busy),
-            busy_counts=list(busy.values()),
+            each=shares.webhook,
+            each_organization=shares.organization,
+            busy_webhooks=list(sending.webhooks),
+            busy_counts=list(sending.webhooks.values()),
+            busy_organizations=list(sending.organizations),
+            organization_counts=list(sending.organizations.values()),
             claim=claim,
         )
         return [
@@ -86,7 +91,15 @@ class DeliveryStatements:
         return status.endswith(" 1")
 
     async def give_up_pending(self, webhook_id: str, error: str) -> None:
-        await _queries.give_up_pending(self._connection, webhook_id=webhook_id, error=error)
+        await _queries.give_up_pending(
+            self._connection, webhook_id=webhook_id, error=error, most=_GIVEN_UP_AT_ONCE
+        )
+
+    async def give_up_unsendable(self, *, gone: str, deactivated: str) -> bool:
+        status: str = await _queries.give_up_unsendable(
+            self._connection, gone=gone, deactivated=deactivated, most=_GIVEN_UP_AT_ONCE
+        )
+        return not status.endswith(" 0")
 
     async def get(self, webhook_id: str, delivery_id: str) -> Delivery | None:
         row = await _queries.get_delivery(self._connection, id=delivery_id, webhook_id=webhook_id)
@@ -119,7 +132,7 @@ class DeliveryStatements:
         return int(status.rpartition(" ")[2])
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        row = await _queries.backlog(self._connection)
+        row = await _queries.backlog(self._connection, most=_MOST_COUNTED)
         return int(row["pending"]), row["oldest"]
 
 

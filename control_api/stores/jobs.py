@@ -1,6 +1,6 @@
 """Jobs in a transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from sql.load import postgres_queries
 _jobs = postgres_queries("control_jobs")
 _errors = msgspec.json.Decoder(tuple[FieldError, ...])
 _FORGOTTEN_AT_ONCE = 10
+_ERRORS_AT_ONCE = 2_000
 
 
 class JobStore:
@@ -101,6 +102,14 @@ class JobStore:
                 errors=[to_json(found.errors) for found in errors],
             )
 
+    async def add_campaigns(self, job_id: str, campaign_ids: Collection[str]) -> None:
+        if campaign_ids:
+            await _jobs.add_campaigns(self._connection, job_id=job_id, ids=list(campaign_ids))
+
+    async def campaigns(self, job_id: str, among: Collection[str]) -> set[str]:
+        rows = _jobs.campaigns_of_job(self._connection, job_id=job_id, ids=list(among))
+        return {str(row["campaign_id"]) async for row in rows}
+
     async def errors_after(self, job_id: str, row: int, most: int) -> list[RowErrors]:
         found = _jobs.errors_after(self._connection, job_id=job_id, row=row, most=most)
         return [RowErrors(line["row"], line["line"], _errors.decode(line["errors"])) async for line in found]
@@ -108,11 +117,17 @@ class JobStore:
     async def finish(self, job_id: str, state: JobState, failure: str | None, now: datetime) -> None:
         await _jobs.finish_job(self._connection, id=job_id, state=state.value, failure=failure, now=now)
         await _jobs.drop_pieces(self._connection, job_id=job_id)
+        await _jobs.drop_campaigns(self._connection, job_id=job_id)
 
     async def request_cancel(self, job_id: str) -> None:
         await _jobs.request_cancel(self._connection, id=job_id)
 
     async def forget(self, finished_before: datetime, received_before: datetime) -> bool:
+        errors: str = await _jobs.forget_old_errors(
+            self._connection, finished_before=finished_before, most=_ERRORS_AT_ONCE
+        )
+        if errors.endswith(f" {_ERRORS_AT_ONCE}"):
+            return True
         status: str = await _jobs.forget_jobs(
             self._connection,
             finished_before=finished_before,

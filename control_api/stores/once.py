@@ -56,6 +56,11 @@ class Repeats:
         """The database for this request."""
         return OnceDatabase(self._pool, repeat)
 
+    async def is_known(self, repeat: Repeat) -> bool:
+        """Whether the key was used before, for whatever request."""
+        async with self._pool.connection() as connection:
+            return await _repeats.first_step(connection, id=repeat.id) is not None
+
     async def answer(self, repeat: Repeat) -> bytes | None:
         """The first answer; None when there is none yet. Raises IdempotencyKeyReused."""
         async with self._pool.connection() as connection:

@@ -204,8 +204,8 @@ class PostgresUnit:
         )
         return status.endswith(" 1")
 
-    async def create_internal_key(self, key: StoredKey) -> bool:
-        status: str = await _track.create_internal_key(
+    async def create_internal_key(self, key: StoredKey) -> StoredKey | None:
+        row = await _track.create_internal_key(
             self._connection,
             id=key.id,
             organization_id=key.organization_id,
@@ -217,7 +217,7 @@ class PostgresUnit:
             created_by=key.created_by,
             created_at=key.created_at,
         )
-        return status.endswith(" 1")
+        return key_from(row) if row else None
 
     async def revoke_internal_keys(self, but: StoredKey, now: datetime) -> list[StoredKey]:
         rows = _track.revoke_internal_keys(

@@ -57,6 +57,15 @@ async def test_each_id_has_its_result_in_the_order_given(api: ControlApi) -> Non
     assert [row["action"] for row in audit] == ["campaign.created", "campaign.activated"]
 
 
+async def test_a_warning_of_activation_is_given_for_each_campaign(api: ControlApi) -> None:
+    free = body()["settings"] | {"pricing": {"model": "CPM", "price": {"amount": 0, "currency": "EUR"}}}
+    ids = [(await api.create(settings=free))["id"], *await drafts(api, 1)]
+    for query in ("?dryRun=true", ""):
+        answer = await api.call("POST", f"/campaigns/bulk/activate{query}", {"ids": ids})
+        assert statuses(answer) == [200, 200]
+        assert [len(result["campaign"]["warnings"]) for result in answer.body["results"]] == [1, 0]
+
+
 async def test_the_steps_are_those_of_one_campaign(api: ControlApi) -> None:
     ids = await drafts(api, 2)
     started = await api.call("POST", "/campaigns/bulk/activate", {"ids": ids, "startNow": True})

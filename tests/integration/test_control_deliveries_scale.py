@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import asyncpg
 import pytest_asyncio
 
-from control_api.jobs.deliveries import EACH, MOST
+from control_api.handlers.webhook_ports import Sending
+from control_api.jobs.deliveries import MOST, SHARES
+from control_api.stores.unit import PostgresUnit
 from schemas.ids import new_id
 from sql.load import ROOT
 from tests.running import RunningStack
@@ -101,15 +104,18 @@ async def test_a_claim_reads_a_few_rows_of_each_webhook_however_long_a_backlog_i
         "claim",
         now=now,
         lease=now + timedelta(minutes=1),
-        each=EACH,
+        each=SHARES.webhook,
+        each_organization=SHARES.organization,
         most=MOST,
         busy_webhooks=[BUSY],
         busy_counts=[1],
+        busy_organizations=[BUSY],
+        organization_counts=[1],
         claim=new_id(),
     )
     assert scans
     assert not [scan for scan in scans if scan["Node Type"] == "Seq Scan"]
-    assert rows(scans) <= 10 * EACH
+    assert rows(scans) <= 10 * SHARES.webhook
 
 
 async def test_pages_and_dead_letters_are_read_by_their_index(filled: asyncpg.Connection) -> None:
@@ -125,3 +131,88 @@ async def test_pages_and_dead_letters_are_read_by_their_index(filled: asyncpg.Co
     assert rows(dead) <= 10 * 5
     old = await plan_of(filled, "forget_deliveries", before=datetime(2020, 1, 1, tzinfo=UTC), most=1_000)
     assert not [scan for scan in old if scan["Node Type"] == "Seq Scan"]
+
+
+async def test_a_long_backlog_is_given_up_in_parts(filled: asyncpg.Connection) -> None:
+    scans = await plan_of(filled, "give_up_pending", webhook_id=BUSY, error="e", most=20)
+    assert not [scan for scan in scans if scan["Node Type"] == "Seq Scan"]
+    assert rows(scans) <= 3 * 20
+    transaction = filled.transaction()
+    await transaction.start()
+    try:
+        await filled.execute(
+            "UPDATE control.webhooks SET active = false, inactive_reason = 'GONE' WHERE id = $1", BUSY
+        )
+        await filled.execute("DELETE FROM control.webhooks WHERE id::text LIKE '%0002'")
+        unit, before = PostgresUnit(filled), await _pending(filled)
+        await unit.deliveries.give_up_pending(BUSY, "e")
+        assert await _pending(filled) == before - 2_000
+        assert await unit.deliveries.give_up_unsendable(gone="g", deactivated="d")
+        assert await _pending(filled) == before - 4_000
+        while await unit.deliveries.give_up_unsendable(gone="g", deactivated="d"):
+            pass
+        assert await _pending(filled) == 0
+        errors = await filled.fetch(
+            "SELECT error, count(*) AS n FROM control.webhook_deliveries GROUP BY error"
+        )
+        assert {row["error"]: row["n"] for row in errors if row["error"]} == {
+            "e": 2_000,
+            "g": WAITING - 2_000,
+        }
+    finally:
+        await transaction.rollback()
+
+
+async def _pending(connection: asyncpg.Connection) -> int:
+    found = "SELECT count(*) FROM control.webhook_deliveries WHERE state = 'PENDING'"
+    return int(await connection.fetchval(found))
+
+
+async def test_only_what_waits_for_a_webhook_that_is_not_active_is_given_up(
+    filled: asyncpg.Connection,
+) -> None:
+    scans = await plan_of(filled, "give_up_unsendable", gone="g", deactivated="d", most=2_000)
+    assert not [scan for scan in scans if scan["Node Type"] == "Seq Scan"]
+    assert rows(scans) <= 10
+    before = await _pending(filled)
+    assert not await PostgresUnit(filled).deliveries.give_up_unsendable(gone="g", deactivated="d")
+    assert await _pending(filled) == before
+
+
+async def test_an_organization_has_its_share_of_what_is_sent(filled: asyncpg.Connection) -> None:
+    other, now = new_id(), datetime.now(UTC)
+    webhooks = [str(row["id"]) for row in await filled.fetch("SELECT id FROM control.webhooks ORDER BY id")]
+    transaction = filled.transaction()
+    await transaction.start()
+    try:
+        await filled.execute("INSERT INTO control.organizations (id, name) VALUES ($1, 'other')", other)
+        await filled.execute(
+            "UPDATE control.webhooks SET organization_id = $1 WHERE id = $2", other, webhooks[-1]
+        )
+        await filled.execute(_DUE, webhooks[1 : MOST + 1], now - timedelta(hours=2))
+        await filled.execute(_DUE, [webhooks[-1]], now)
+        deliveries = PostgresUnit(filled).deliveries
+        busy = Sending({webhooks[1]: 4}, {BUSY: 4})
+        claimed = await deliveries.claim(now=now, lease=now, most=MOST, shares=SHARES, sending=busy)
+        assert Counter(one.organization_id for one in claimed) == {BUSY: SHARES.organization - 4, other: 1}
+        assert webhooks[1] not in {one.webhook_id for one in claimed}
+    finally:
+        await transaction.rollback()
+
+
+_DUE = """
+    INSERT INTO control.webhook_deliveries (id, webhook_id, organization_id, event_id, event_type, subject,
+        payload, next_attempt_at, created_at)
+    SELECT gen_random_uuid(), w.id, w.organization_id, gen_random_uuid(), 't', 's', '', $2, $2
+    FROM control.webhooks AS w
+    WHERE w.id = ANY ($1::uuid[])
+"""
+"""One more delivery to each of these webhooks."""
+
+
+async def test_a_backlog_is_counted_up_to_a_bound(filled: asyncpg.Connection) -> None:
+    text, values = statement("backlog", {"most": 1_000})
+    counted = await filled.fetchrow(text, *values)
+    assert counted is not None
+    assert counted["pending"] == 1_000
+    assert rows(await plan_of(filled, "backlog", most=1_000)) <= 1_100

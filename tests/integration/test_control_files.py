@@ -19,6 +19,7 @@ from hypothesis import Phase, given, settings
 
 from control_api.clock import utc_now
 from control_api.domain.permissions import Role
+from control_api.handlers.jobs import MOST_UNFINISHED
 from control_api.jobs import imports
 from control_api.stores.database import Database
 from schemas import campaign_state
@@ -269,6 +270,37 @@ async def test_an_upsert_finds_by_id_and_else_by_name(api: ControlApi) -> None:
     assert found[3]["description"] == "once more"
 
 
+async def test_an_upsert_compares_names_as_they_are_kept(api: ControlApi) -> None:
+    token = await api.other_organization()
+    made = (await api.call("POST", "/campaigns", body(name="Caf\u00e9"), token=token)).body
+    rows = [{name: value for name, value in made.items() if name != "id"} | {"name": " CAFE\u0301"}]
+    for query, name in (("&dryRun=true", "Caf\u00e9"), ("", "CAF\u00c9")):
+        job = await imported(api, ndjson(rows), f"format=ndjson&mode=upsert{query}", token=token)
+        assert job["counts"] == {"created": 0, "updated": 1, "unchanged": 0, "failed": 0}
+        assert [campaign["name"] for campaign in await campaigns(api, token)] == [name]
+
+
+async def test_two_campaigns_of_one_name_in_a_file_are_never_made_one(api: ControlApi) -> None:
+    token = await api.other_organization()
+    made = (await api.call("POST", "/campaigns", body(name="Summer"), token=token)).body
+    cancelled, running = body(name="Summer", id=new_id()), body(name="summer", id=new_id())
+    known = made | {"name": "Winter"}
+    # More than a transaction takes lie between the last two.
+    rows = [known, cancelled, running, *(body(id=new_id()) for _ in range(150)), running | {"name": "WINTER"}]
+    for query, counts in (
+        ("&dryRun=true", {"created": 151, "updated": 1, "unchanged": 0, "failed": 2}),
+        ("", {"created": 151, "updated": 1, "unchanged": 0, "failed": 2}),
+        ("", {"created": 0, "updated": 0, "unchanged": 152, "failed": 2}),
+    ):
+        job = await imported(api, ndjson(rows), f"format=ndjson&mode=upsert{query}", token=token)
+        assert job["counts"] == counts
+        assert [(error["line"], error["pointer"]) for error in job["errors"]] == [
+            (3, "/name"),
+            (154, "/name"),
+        ]
+    assert await api.sql("SELECT 1 FROM control.job_campaigns") == []
+
+
 async def test_what_runs_follows_the_rules_of_updates(api: ControlApi) -> None:
     campaign = await api.active()
     allowed = campaign | {"description": "changed", "budget": {"amount": 20000, "currency": "EUR"}}
@@ -380,6 +412,40 @@ async def test_a_repeated_import_is_the_same_job(api: ControlApi) -> None:
     assert await api.sql("SELECT 1 FROM control.jobs WHERE state = 'receiving'") == []
 
 
+async def test_a_repeated_import_is_answered_however_many_others_there_are(api: ControlApi) -> None:
+    token = await api.other_organization()
+    data, key = ndjson([body(name="once")]), {"Idempotency-Key": new_id()}
+    first = await send(api, data, token=token, **key)
+    await done(api, first, token=token)
+    received = await many_received(api, first.body["jobId"])
+    again = await send(api, data, token=token, **key)
+    assert (again.status, again.body, again.headers["Location"]) == (
+        202,
+        first.body,
+        first.headers["Location"],
+    )
+    assert again.headers["Idempotent-Replayed"] == "true"
+    other = await send(api, ndjson([body(name="other")]), token=token, **key)
+    assert (other.status, other.body["type"]) == (422, "/problems/idempotency-key-reused")
+    refused = await send(api, data, token=token, **{"Idempotency-Key": new_id()})
+    assert (refused.status, refused.body["type"]) == (409, "/problems/too-many-jobs")
+    await api.sql("DELETE FROM control.jobs WHERE id = ANY ($1::uuid[])", received)
+
+
+async def many_received(api: ControlApi, job_id: str) -> list[str]:
+    """As many files that are still to come as an organization may have, each of which began two hours ago."""
+    received = [new_id() for _ in range(MOST_UNFINISHED)]
+    await api.sql(
+        "INSERT INTO control.jobs (id, organization_id, state, format, mode, dry_run, created_by, actor, "
+        "created_at) SELECT n.id, organization_id, 'receiving', format, mode, dry_run, created_by, actor, "
+        "now() - interval '2 hours' FROM control.jobs AS j, unnest($2::uuid[]) AS n (id) "
+        "WHERE j.id = $1::uuid",
+        job_id,
+        received,
+    )
+    return received
+
+
 async def test_a_job_is_seen_by_its_own_organization_and_needs_its_permissions(api: ControlApi) -> None:
     answer = await send(api, ndjson([body()]))
     job = await done(api, answer)
@@ -484,15 +550,7 @@ async def test_old_jobs_are_forgotten_and_there_are_not_too_many(api: ControlApi
     old = (await imported(api, ndjson([{}]), token=token))["id"]
     fresh = (await imported(api, ndjson([{}]), token=token))["id"]
     await api.sql("UPDATE control.jobs SET finished_at = now() - interval '31 days' WHERE id = $1::uuid", old)
-    received = [new_id() for _ in range(20)]
-    await api.sql(
-        "INSERT INTO control.jobs (id, organization_id, state, format, mode, dry_run, created_by, actor, "
-        "created_at) SELECT n.id, organization_id, 'receiving', format, mode, dry_run, created_by, actor, "
-        "now() - interval '2 hours' FROM control.jobs AS j, unnest($2::uuid[]) AS n (id) "
-        "WHERE j.id = $1::uuid",
-        fresh,
-        received,
-    )
+    received = await many_received(api, fresh)
     refused = await send(api, ndjson([body()]), token=token)
     assert (refused.status, refused.body["type"]) == (409, "/problems/too-many-jobs")
     database = Database.of(api.dsn, pool_size=1)

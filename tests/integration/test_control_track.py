@@ -125,6 +125,39 @@ async def test_a_new_secret_makes_a_new_key_and_revokes_the_old_one(api: Control
     assert [row["key_hash"] for row in kept] == [hash_key(internal_key(SECRET, organization))]
 
 
+async def test_a_secret_that_is_put_back_has_its_key_again(api: ControlApi) -> None:
+    token, organization, campaign_id = await another(api)
+    assert (await track(api, campaign_id, {"type": "CLICK"}, token=token)).status == 202
+    key_hash = hash_key(internal_key(SECRET, organization))
+    # As another secret leaves it.
+    await api.sql(
+        "WITH gone AS (UPDATE control.access_keys SET revoked_at = now(), version = 2 WHERE key_hash = $1) "
+        "INSERT INTO control.outbox (topic, key, value) VALUES ($2, $3, $4)",
+        key_hash,
+        access_keys.TOPIC,
+        key_hash.encode(),
+        msgspec.json.encode(
+            (await api.records(access_keys.TOPIC, key_hash))[-1] | {"version": 2, "revoked": True}
+        ),
+    )
+
+    async def is_refused_at_the_door() -> bool:
+        (found,) = await api.sql("SELECT * FROM control.access_keys WHERE key_hash = $1", key_hash)
+        await track(api, campaign_id, {"type": "CLICK"}, token=token)
+        return bool(found["version"] > 2)
+
+    await eventually(is_refused_at_the_door, 20)
+    assert (await track(api, campaign_id, {"type": "CLICK"}, token=token)).status == 202
+    (key,) = await api.sql("SELECT * FROM control.access_keys WHERE key_hash = $1", key_hash)
+    assert (key["revoked_at"], key["version"]) == (None, 3)
+    states = [each["revoked"] for each in await api.records(access_keys.TOPIC, key_hash)]
+    assert states == [False, True, False]
+    entries = await api.sql(
+        "SELECT action FROM control.audit WHERE subject_id = $1 ORDER BY seq", str(key["id"])
+    )
+    assert [entry["action"] for entry in entries] == ["key.made", "key.restored"]
+
+
 async def test_many_first_events_at_once_make_one_key(api: ControlApi) -> None:
     token, organization, campaign_id = await another(api)
     answers = await asyncio.gather(

@@ -12,10 +12,12 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from control_api.domain.deliveries import PAUSES
 from control_api.external.subscribers import HttpSubscribers
+from control_api.jobs.deliveries import MOST, SHARES
 from schemas import domain_events
 from schemas.domain_events import DomainEvent, DomainEventType
 from schemas.ids import new_id
 from tests.integration.control import Answer, ControlApi, eventually, now, running_control_api
+from tests.integration.control import body as campaign_body
 from tests.integration.subscriber import Gate, Got, Subscriber, running_subscriber
 
 CREATED, UPDATED = "flightline.campaign.created", "flightline.campaign.updated"
@@ -401,6 +403,29 @@ async def test_a_slow_subscriber_does_not_hold_up_the_others(api: ControlApi, su
         gate.open()
     for campaign in campaigns:
         await until_got(subscriber, "/slow", campaign["id"])
+
+
+async def test_slow_subscribers_of_an_organization_leave_half_of_the_sending_to_the_others(
+    api: ControlApi, subscriber: Subscriber
+) -> None:
+    gate = Gate()
+    for number in range(MOST + 1):
+        await subscribe(api, subscriber.at(f"/slow-{number}", gate), eventTypes=[CREATED])
+    token = await api.other_organization()
+    theirs = {"url": subscriber.at("/theirs-quick", 200), "eventTypes": [CREATED]}
+    assert (await api.call("POST", "/webhooks", theirs, token=token)).status == 201
+    await api.create()
+
+    async def has_its_share() -> bool:
+        return gate.waiting >= SHARES.organization
+
+    try:
+        await eventually(has_its_share, _WITHIN)
+        made = await api.call("POST", "/campaigns", campaign_body(), token=token)
+        await until_got(subscriber, "/theirs-quick", made.body["id"])
+        assert gate.waiting == SHARES.organization
+    finally:
+        gate.open()
 
 
 async def test_another_organizations_events_and_webhooks_stay_its_own(

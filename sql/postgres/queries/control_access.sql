@@ -54,13 +54,25 @@ ON CONFLICT (bucket) DO UPDATE SET
 RETURNING bucket, attempts, window_ends;
 
 -- name: give_attempts_back!
--- An attempt that succeeded was none: buckets to forget, and those to count one less in.
-WITH forgotten AS (
-    DELETE FROM control.login_attempts WHERE bucket = ANY (:forget::bytea[])
+-- An attempt that succeeded was none: buckets to forget, and those to count one less in. All are locked first, in the
+-- order in which attempts take them: neither waits for the other in another order.
+WITH held AS MATERIALIZED (
+    SELECT bucket
+    FROM control.login_attempts
+    WHERE bucket = ANY (:forget::bytea[] || :less::bytea[])
+    ORDER BY bucket
+    FOR UPDATE
+),
+forgotten AS (
+    DELETE FROM control.login_attempts
+    WHERE bucket IN (SELECT bucket FROM held) AND bucket = ANY (:forget::bytea[])
 )
 UPDATE control.login_attempts SET attempts = attempts - 1
-WHERE bucket = ANY (:less::bytea[]) AND attempts > 0;
+WHERE bucket IN (SELECT bucket FROM held) AND bucket = ANY (:less::bytea[]) AND attempts > 0;
 
 -- name: forget_attempts!
+-- Waits for nobody, so it may take them in any order; what somebody counts in is forgotten another time.
 DELETE FROM control.login_attempts
-WHERE bucket IN (SELECT bucket FROM control.login_attempts WHERE window_ends < :before LIMIT :most);
+WHERE bucket IN (
+    SELECT bucket FROM control.login_attempts WHERE window_ends < :before LIMIT :most FOR UPDATE SKIP LOCKED
+);

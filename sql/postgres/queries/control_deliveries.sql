@@ -18,14 +18,21 @@ INSERT INTO control.webhook_deliveries (
 ON CONFLICT (webhook_id, event_id) DO NOTHING;
 
 -- name: claim
--- Due deliveries, each webhook's first before any webhook's second, so that a long backlog of one does not hold
--- up the others; `busy` is how many of each webhook are being sent already. FOR UPDATE looks at the row once more
--- when another one has claimed it meanwhile.
-WITH due AS (
-    SELECT first.id
+-- Due deliveries, each organization's first before any one's second, and in it each webhook's first before any
+-- webhook's second, so that a long backlog of one does not hold up the others; `busy` is how many of each webhook, and
+-- of each organization, are being sent already. FOR UPDATE looks at the row once more when another one has claimed it
+-- meanwhile.
+WITH first AS (
+    SELECT
+        of_one.id,
+        of_one.next_attempt_at,
+        row_number() OVER (PARTITION BY w.organization_id ORDER BY of_one.place, of_one.next_attempt_at)
+            + coalesce(others.sending, 0) AS place
     FROM control.webhooks AS w
     LEFT JOIN unnest(:busy_webhooks::uuid[], :busy_counts::int[]) AS busy (webhook_id, sending)
         ON busy.webhook_id = w.id
+    LEFT JOIN unnest(:busy_organizations::uuid[], :organization_counts::int[]) AS others (organization_id, sending)
+        ON others.organization_id = w.organization_id
     CROSS JOIN LATERAL (
         SELECT
             oldest.id,
@@ -38,9 +45,14 @@ WITH due AS (
             ORDER BY d.next_attempt_at
             LIMIT :each
         ) AS oldest
-    ) AS first
-    WHERE w.active AND first.place <= :each
-    ORDER BY first.place, first.next_attempt_at
+    ) AS of_one
+    WHERE w.active AND of_one.place <= :each
+),
+due AS (
+    SELECT id
+    FROM first
+    WHERE place <= :each_organization
+    ORDER BY place, next_attempt_at
     LIMIT :most
 ),
 free AS (
@@ -70,10 +82,65 @@ SET
 WHERE id = :id AND claim = :claim AND (state = 'PENDING' OR :state = 'DELIVERED');
 
 -- name: give_up_pending!
--- What waits for a webhook that is not active any more.
+-- Some of what waits for a webhook that is not active any more; give_up_unsendable finds the rest, and what somebody
+-- holds at this moment.
 UPDATE control.webhook_deliveries
 SET state = 'DEAD', error = coalesce(error, :error)
-WHERE webhook_id = :webhook_id AND state = 'PENDING';
+WHERE id IN (
+    SELECT id
+    FROM control.webhook_deliveries
+    WHERE webhook_id = :webhook_id AND state = 'PENDING'
+    ORDER BY next_attempt_at
+    LIMIT :most
+    FOR UPDATE SKIP LOCKED
+);
+
+-- name: give_up_unsendable!
+-- Some of what waits for webhooks that are not active, or not there any more. The first CTE leaps over the index from
+-- one webhook to the next, however much waits for each.
+WITH RECURSIVE waiting AS (
+    (
+        SELECT webhook_id
+        FROM control.webhook_deliveries
+        WHERE state = 'PENDING'
+        ORDER BY webhook_id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT d.webhook_id
+        FROM control.webhook_deliveries AS d
+        WHERE d.state = 'PENDING' AND d.webhook_id > w.webhook_id
+        ORDER BY d.webhook_id
+        LIMIT 1
+    )
+    FROM waiting AS w
+    WHERE w.webhook_id IS NOT NULL
+),
+unsendable AS (
+    SELECT of_one.id, coalesce(h.inactive_reason = 'GONE', false) AS is_gone
+    FROM waiting AS w
+    LEFT JOIN control.webhooks AS h ON h.id = w.webhook_id
+    CROSS JOIN LATERAL (
+        SELECT d.id
+        FROM control.webhook_deliveries AS d
+        WHERE d.webhook_id = w.webhook_id AND d.state = 'PENDING'
+        ORDER BY d.next_attempt_at
+        LIMIT :most
+    ) AS of_one
+    WHERE h.active IS NOT true
+    LIMIT :most
+),
+free AS (
+    SELECT id
+    FROM control.webhook_deliveries
+    WHERE id IN (SELECT id FROM unsendable) AND state = 'PENDING'
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE control.webhook_deliveries AS d
+SET state = 'DEAD', error = coalesce(d.error, CASE WHEN u.is_gone THEN :gone ELSE :deactivated END)
+FROM unsendable AS u
+WHERE d.id IN (SELECT id FROM free) AND u.id = d.id;
 
 -- name: get_delivery^
 SELECT * FROM control.webhook_deliveries WHERE id = :id AND webhook_id = :webhook_id;
@@ -117,8 +184,12 @@ DELETE FROM control.webhook_deliveries
 WHERE id IN (SELECT id FROM control.webhook_deliveries WHERE created_at < :before LIMIT :most);
 
 -- name: backlog^
--- What waits for active webhooks, and since when the oldest of it could have been there.
-SELECT count(*) AS pending, min(d.created_at) AS oldest
-FROM control.webhook_deliveries AS d
-JOIN control.webhooks AS w ON w.id = d.webhook_id
-WHERE d.state = 'PENDING' AND w.active;
+-- What waits for active webhooks, counted up to a bound, and since when the oldest of it could have been there.
+SELECT count(*) AS pending, min(counted.created_at) AS oldest
+FROM (
+    SELECT d.created_at
+    FROM control.webhook_deliveries AS d
+    JOIN control.webhooks AS w ON w.id = d.webhook_id
+    WHERE d.state = 'PENDING' AND w.active
+    LIMIT :most
+) AS counted;

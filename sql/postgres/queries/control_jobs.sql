@@ -85,6 +85,17 @@ INSERT INTO control.job_errors (job_id, row, line, errors)
 SELECT :job_id, e.row, e.line, e.errors::json
 FROM unnest(:rows::integer[], :lines::integer[], :errors::text[]) AS e (row, line, errors);
 
+-- name: add_campaigns!
+INSERT INTO control.job_campaigns (job_id, campaign_id)
+SELECT :job_id, c.id FROM unnest(:ids::uuid[]) AS c (id)
+ON CONFLICT DO NOTHING;
+
+-- name: campaigns_of_job
+SELECT campaign_id FROM control.job_campaigns WHERE job_id = :job_id AND campaign_id = ANY (:ids::uuid[]);
+
+-- name: drop_campaigns!
+DELETE FROM control.job_campaigns WHERE job_id = :job_id;
+
 -- name: errors_after
 SELECT row, line, errors FROM control.job_errors WHERE job_id = :job_id AND row > :row ORDER BY row LIMIT :most;
 
@@ -99,12 +110,27 @@ DELETE FROM control.job_pieces WHERE job_id = :job_id;
 -- name: request_cancel!
 UPDATE control.jobs SET cancel_requested = true WHERE id = :id;
 
+-- name: forget_old_errors!
+-- Errors of old jobs, in parts: a job may have a hundred thousand of them.
+DELETE FROM control.job_errors
+WHERE (job_id, row) IN (
+    SELECT e.job_id, e.row
+    FROM control.jobs AS j
+    CROSS JOIN LATERAL (
+        SELECT job_id, row FROM control.job_errors WHERE job_id = j.id LIMIT :most
+    ) AS e
+    WHERE j.finished_at < :finished_before
+    LIMIT :most
+);
+
 -- name: forget_jobs!
+-- Those that have no errors left.
 DELETE FROM control.jobs
 WHERE id IN (
-    SELECT id
-    FROM control.jobs
-    WHERE finished_at < :finished_before OR (state = 'receiving' AND created_at < :received_before)
+    SELECT j.id
+    FROM control.jobs AS j
+    WHERE (j.finished_at < :finished_before OR (j.state = 'receiving' AND j.created_at < :received_before))
+        AND NOT EXISTS (SELECT 1 FROM control.job_errors WHERE job_id = j.id)
     LIMIT :most
 );
 

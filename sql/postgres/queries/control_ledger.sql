@@ -34,14 +34,15 @@ ON CONFLICT DO NOTHING;
 
 -- name: unfollowed_crossings
 -- By campaign and budget version, crossings that were not announced: the transaction that lets the status follow
--- announces them. Those of deleted campaigns have nobody to tell.
+-- announces them. Those of deleted campaigns have nobody to tell. What is older than `since` is looked at no more, so
+-- that this does not grow with all that was ever crossed.
 SELECT
     x.campaign_id, c.organization_id, x.budget_version, a.gate_version, array_agg(x.threshold) AS thresholds,
     max(x.billed) AS billed, max(x.received_at) AS received_at
 FROM ledger.crossings AS x
 JOIN control.campaigns AS c ON c.id = x.campaign_id AND c.deleted_at IS NULL
 JOIN ledger.accounts AS a ON a.campaign_id = x.campaign_id
-WHERE x.crossed_at < :before AND NOT EXISTS (
+WHERE x.crossed_at > :since AND x.crossed_at < :before AND NOT EXISTS (
     SELECT 1
     FROM control.announced_crossings AS n
     WHERE n.campaign_id = x.campaign_id AND n.budget_version = x.budget_version AND n.threshold = x.threshold

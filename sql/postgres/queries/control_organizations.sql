@@ -10,7 +10,9 @@ LEFT JOIN LATERAL (
 WHERE o.id = :id;
 
 -- name: lock_organization^
-SELECT version FROM control.organizations WHERE id = :id FOR UPDATE;
+-- NO KEY: rows that name the organization, as every audit entry does, are written meanwhile. Whoever writes one holds
+-- the end of the audit log, for which the holder of this lock may wait.
+SELECT version FROM control.organizations WHERE id = :id FOR NO KEY UPDATE;
 
 -- name: ensure_organization!
 INSERT INTO control.organizations (id, name, time_zone, default_currency)

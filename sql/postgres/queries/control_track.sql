@@ -1,11 +1,13 @@
--- name: create_internal_key!
--- 1 when it is new; 0 when a key of this hash is there already.
+-- name: create_internal_key^
+-- The key when it is new, or valid again: the secret that it was made with was put back. No row when it is there.
 INSERT INTO control.access_keys (
     id, organization_id, name, key_hash, hint, kind, scopes, created_by, created_at, internal
 ) VALUES (
     :id, :organization_id, :name, :key_hash, :hint, :kind, :scopes, :created_by, :created_at, true
 )
-ON CONFLICT (key_hash) DO NOTHING;
+ON CONFLICT (key_hash) DO UPDATE SET revoked_at = NULL, version = access_keys.version + 1
+WHERE access_keys.internal AND access_keys.revoked_at IS NOT NULL
+RETURNING *;
 
 -- name: revoke_internal_keys
 -- Those of an organization that were made with another secret.

@@ -1,6 +1,7 @@
 """What can be approved, and what an approval makes of a campaign."""
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from control_api.domain.budget import with_budget_version
 from control_api.domain.campaign import PendingBudget
 from control_api.domain.lifecycle import activate, stop
 from control_api.domain.refusals import ApprovalNotNeeded, ApprovalRequired, FieldsNotChangeable
+from control_api.handlers.change import moved
 from schemas.reasons import CampaignStatus
 from tests.unit.control_api.samples import DAY, NOW, a_campaign, an_account, an_organization, eur
 
@@ -96,3 +98,31 @@ def test_a_change_withdraws_what_was_asked_for_something_else() -> None:
     same_amount = msgspec.structs.replace(WAITING, pending_budget=PendingBudget(eur("400.00"), eur("200.00")))
     assert withdrawn_states(WAITING, same_amount) == (ApprovalState.PENDING,)
     assert withdrawn_states(WAITING, stop(WAITING, now=NOW)) == (ApprovalState.PENDING,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "writes"),
+    [
+        ({"budget": eur("99.00")}, True),
+        ({"budget": None}, True),
+        ({"settings": msgspec.structs.replace(DRAFT.settings, budget_limit=eur("50.00"))}, True),
+        ({"pending_budget": PendingBudget(eur("300.00"), None)}, True),
+        ({"settings": msgspec.structs.replace(DRAFT.settings, max_impressions=5)}, False),
+        ({"description": "other words"}, False),
+    ],
+)
+def test_who_wrote_the_budget_stays_so_when_another_one_touches_the_rest(
+    changes: dict[str, Any], writes: bool
+) -> None:
+    before = msgspec.structs.replace(DRAFT, budget_changed_by="author")
+    after = msgspec.structs.replace(before, **changes)
+    made = moved(before=before, after=after, account=an_account(), kinds=(), now=NOW, updated_by="other")
+    assert made.campaign.budget_changed_by == ("other" if writes else "author")
+
+
+def test_a_pending_budget_stays_the_one_of_who_wrote_it_when_it_becomes_the_budget() -> None:
+    before = msgspec.structs.replace(WAITING, budget_changed_by="author")
+    after = approve(before, an_account(), STRICT)
+    made = moved(before=before, after=after, account=an_account(), kinds=(), now=NOW, updated_by="other")
+    assert made.campaign.budget_version == before.budget_version + 1
+    assert made.campaign.budget_changed_by == "author"

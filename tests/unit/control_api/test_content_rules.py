@@ -8,6 +8,7 @@ import pytest
 
 from control_api.domain.campaign import ABTestSettings, PricingSettings, SchedulingRule, Settings, Variant
 from control_api.domain.content_rules import new_content
+from control_api.domain.importing import imported_content
 from control_api.domain.refusals import InvalidCampaign
 from control_api.domain.submission import Submission
 from schemas.money import Money
@@ -124,3 +125,23 @@ def test_scheduling_and_experiments_are_checked():
         "/settings/schedulingRules/0/to",
         "/settings/abTestSettings/variants",
     }
+
+
+def rules(count: int) -> tuple[str, ...]:
+    """So many, of 100 bytes each as JSON with what separates them."""
+    return tuple(f"{n:097}" for n in range(count))
+
+
+def test_rules_and_settings_are_bounded_together_and_the_longest_part_is_named():
+    half = msgspec.structs.replace(WEB, target_audience=rules(300))
+    fits = a_submission(targeting_rules=rules(345), settings=half)
+    assert new_content(fits, an_organization(), NOW).targeting_rules == rules(345)
+    assert imported_content(fits, an_organization())
+    assert pointers(a_submission(targeting_rules=rules(360), settings=half)) == {"/targetingRules"}
+    long = msgspec.structs.replace(WEB, target_audience=rules(656))
+    assert pointers(a_submission(settings=long)) == {"/settings/targetAudience"}
+    with pytest.raises(InvalidCampaign):
+        imported_content(a_submission(settings=long), an_organization())
+    rule = SchedulingRule(days=("MON",), from_="09:00")
+    many = msgspec.structs.replace(WEB, scheduling_rules=(rule,) * 1_000, target_audience=rules(200))
+    assert pointers(a_submission(settings=many)) == {"/settings/schedulingRules"}

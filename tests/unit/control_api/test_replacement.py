@@ -150,3 +150,15 @@ def test_only_a_change_of_what_may_be_spent_is_a_new_budget_version():
         (msgspec.structs.replace(before, settings=settings(before, channels=(Channel.SMS,))), 1),
     ):
         assert with_budget_version(after, before, an_account())[0].budget_version == version
+
+
+def test_a_campaign_that_is_too_long_already_may_change_but_for_what_is_too_long():
+    long = a_campaign(
+        settings=settings(a_campaign(), target_audience=tuple(f"segment {n:0200}" for n in range(400)))
+    )
+    assert put(long, name="Winter").name == "Winter"
+    with pytest.raises(InvalidCampaign) as refused:
+        put(long, settings=settings(long, landing_hosts=("shop.example",)))
+    assert [error.pointer for error in refused.value.errors] == ["/settings/targetAudience"]
+    shorter = settings(long, target_audience=long.settings.target_audience[:300])
+    assert put(long, settings=shorter).settings.target_audience == shorter.target_audience

@@ -54,3 +54,11 @@ def test_a_description_has_lines_but_no_hidden_directions() -> None:
 def test_one_way_to_write_a_character() -> None:
     assert composed("  Cafe\u0301 ") == "Café"
     assert read_submission(a_submission(name=" Cafe\u0301"), "EUR").content.name == "Café"
+
+
+def test_a_name_has_its_bound_as_it_is_kept() -> None:
+    # U+0958 is kept as two characters, in every form of Unicode.
+    assert read_submission(a_submission(name="\u0958" * 127), "EUR").errors == ()
+    errors = read_submission(a_submission(name="\u0958" * 128), "EUR").errors
+    assert [error.pointer for error in errors] == ["/name"]
+    assert read_submission(a_submission(name="e\u0301" * 127), "EUR").errors == ()
