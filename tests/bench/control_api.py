@@ -292,6 +292,8 @@ async def measure(
             run = await at_rate(made, mix, rate, seconds, users)
             if run.unexpected:
                 raise RuntimeError(f"unexpected answers: {dict(run.unexpected)}")
+            late = {kind: f"{share(sorted(taken), 0.99) * 1e3:.0f} ms" for kind, taken in run.seconds.items()}
+            print(f"{rate:.0f}/s: p99 {late}", flush=True)  # noqa: T201  its progress
             return run
 
         most = await at(found)
