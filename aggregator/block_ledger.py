@@ -119,25 +119,22 @@ class BlockLedger:
         """
         if not blocks:
             return
+        named = {
+            "partition": blocks[0].partition,
+            "owner_epoch": owner_epoch,
+            "incarnations": [block.incarnation for block in blocks],
+            "blocks": [block.block for block in blocks],
+        }
         async with self._pool.acquire() as connection, connection.transaction():
             changed = await self._sql.mark_verified(
                 connection,
-                partition=blocks[0].partition,
-                owner_epoch=owner_epoch,
-                incarnations=[block.incarnation for block in blocks],
-                blocks=[block.block for block in blocks],
+                **named,
                 epochs=[block.epoch for block in blocks],
                 attempts=[block.attempt for block in blocks],
             )
             marked = int(changed.rpartition(" ")[2])
             if marked < len(blocks):
-                left = await self._sql.blocks_left(
-                    connection,
-                    partition=blocks[0].partition,
-                    owner_epoch=owner_epoch,
-                    incarnations=[block.incarnation for block in blocks],
-                    blocks=[block.block for block in blocks],
-                )
+                left = await self._sql.blocks_left(connection, **named)
                 if not left["owned"] or marked < left["blocks"]:
                     require_owner("UPDATE 0", blocks[0].partition, owner_epoch)
 

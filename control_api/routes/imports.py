@@ -14,13 +14,12 @@ from control_api.handlers.jobs import ImportRequest
 from control_api.routes.file_docs import takes_file
 from control_api.routes.job_views import JobIdView
 from control_api.routes.reading import read_parameters
-from control_api.routes.repeats import key_of
+from control_api.routes.repeats import key_of, repeat_for
 from control_api.routes.request import ApiRequest
 from control_api.routes.responses import JsonResponse
 from control_api.routes.services import Services
 from control_api.routes.upload import Upload
 from control_api.stores.once import Repeats
-from control_api.stores.repeat import Repeat, repeat_of
 
 _FORMATS = {
     "text/csv": FileFormat.CSV,
@@ -62,7 +61,7 @@ class ImportRoutes(Controller):
         key = key_of(request)
         asked = ImportRequest(given.format or _format_of(request), given.mode, given.dry_run)
         upload = Upload(request)
-        if key is not None and await _repeats(request).is_known(_repeat(request, key, upload)):
+        if key is not None and await _repeats(request).is_known(repeat_for(request, key, upload.digest)):
             # The job is there already: nothing of the file is kept, and it is not one more job.
             queued = await _queued_before(request, upload, key)
             headers = {"Location": f"/api/v1/jobs/{queued}", "Idempotent-Replayed": "true"}
@@ -94,7 +93,7 @@ async def _received(
         raise MalformedRequest("the request needs a file for a body")
     store = services.store
     if key is not None:
-        store = _repeats(request).store(_repeat(request, key, upload))
+        store = _repeats(request).store(repeat_for(request, key, upload.digest))
     return await jobs.queue(store, job, upload.size, services.clock())
 
 
@@ -102,20 +101,12 @@ async def _queued_before(request: ApiRequest, upload: Upload, key: str) -> str:
     """Reads the file only to see whether it is the same one."""
     async for _ in upload.pieces():
         pass
-    return await jobs.queued_before(_repeats(request).store(_repeat(request, key, upload)))
+    return await jobs.queued_before(_repeats(request).store(repeat_for(request, key, upload.digest)))
 
 
 def _repeats(request: ApiRequest) -> Repeats:
     repeats: Repeats = request.app.state.repeats
     return repeats
-
-
-def _repeat(request: ApiRequest, key: str, upload: Upload) -> Repeat:
-    """The request as far as it has been read; its fingerprint counts when all of the file has come."""
-    actor = request.user
-    query = request.scope["query_string"]
-    asked = b"\n".join([b"POST", request.url.path.encode(), query, upload.digest])
-    return repeat_of(request.app.state.secret, f"{actor.organization_id} {actor.name}", key, asked)
 
 
 def _format_of(request: ApiRequest) -> FileFormat:

@@ -47,7 +47,7 @@ class IdempotencyKeys:
         if key is None or scope["route_handler"].opt.get("streams_body"):
             return await self._app(scope, receive, send)
         repeats: Repeats = request.app.state.repeats
-        repeat = _repeat(request, key, await request.body())
+        repeat = repeat_for(request, key, await request.body())
         if answer := await repeats.answer(repeat):
             metrics.REPEATED.inc()
             return await _send_again(msgspec.msgpack.decode(answer, type=_Answer), send)
@@ -71,7 +71,8 @@ def checked_key(given: Sequence[str]) -> str | None:
     return given[0]
 
 
-def _repeat(request: ApiRequest, key: str, body: bytes) -> Repeat:
+def repeat_for(request: ApiRequest, key: str, body: bytes) -> Repeat:
+    """The request as one that may be sent again; `body` may be a digest of what is too long to be kept."""
     scope: Any = request.scope
     actor = scope.get("user")
     asked = b"\n".join([request.method.encode(), request.url.path.encode(), scope["query_string"], body])

@@ -106,9 +106,25 @@ async def days(books: Books) -> set[str]:
     return {row["relname"].removeprefix("batches_") for row in rows}
 
 
+async def billed_and_stored(books: Books, folder: Path, events: int = 1) -> date:
+    """So many records of an event each are billed and verified as stored; today, as Postgres has it."""
+    campaign = await account(books.ledger)
+    await books.log.write(PARTITION, *[[impression(campaign, str(n))] for n in range(events)])
+    today: date = await books.ledger.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
+    async with owner(*books.engines, folder) as first:
+        await first.bill(PARTITION)
+        await until(books.is_settled, "all is verified")
+    return today
+
+
 async def move_to(books: Books, day: date) -> None:
-    """Says that all was billed, and stored, on that day."""
+    """Says that all was billed, and stored, on that day, which has parts of its own."""
     await books.ledger.execute("SELECT ledger.create_day($1)", day)
+    await date_back(books, day)
+
+
+async def date_back(books: Books, day: date) -> None:
+    """Says that all was billed, and stored, on that day."""
     for table, column in (("batches", "billed_at"), ("blocks", "created_at")):
         await books.ledger.execute(f"UPDATE ledger.{table} SET {column} = $1", day)  # noqa: S608  our own names
 
@@ -116,12 +132,7 @@ async def move_to(books: Books, day: date) -> None:
 async def test_a_day_of_the_ledger_goes_once_all_of_it_is_verified(
     books: Books, tmp_path: Path, pool: asyncpg.Pool
 ) -> None:
-    campaign = await account(books.ledger)
-    await books.log.write(PARTITION, *[[impression(campaign, str(n))] for n in range(20)])
-    today = await books.ledger.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
-    async with owner(*books.engines, tmp_path) as first:
-        await first.bill(PARTITION)
-        await until(books.is_settled, "all is verified")
+    today = await billed_and_stored(books, tmp_path, 20)
     await move_to(books, LONG_AGO)
     await books.ledger.execute("UPDATE ledger.blocks SET verified_at = NULL")
     assert await drop_old_days(Ledger(pool), today, 7 * 24 * 3600) == []
@@ -140,12 +151,7 @@ async def test_a_day_of_the_ledger_goes_once_all_of_it_is_verified(
 async def test_no_day_of_the_ledger_goes_by_a_clock_that_is_ahead_of_postgres(
     books: Books, tmp_path: Path, pool: asyncpg.Pool
 ) -> None:
-    campaign = await account(books.ledger)
-    await books.log.write(PARTITION, [impression(campaign, "one")])
-    today = await books.ledger.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
-    async with owner(*books.engines, tmp_path) as first:
-        await first.bill(PARTITION)
-        await until(books.is_settled, "all is verified")
+    today = await billed_and_stored(books, tmp_path)
     await move_to(books, today - timedelta(days=3))
     assert await drop_old_days(Ledger(pool), today + timedelta(days=30), 7 * 24 * 3600) == []
     assert await books.ledger.fetchval("SELECT count(*) FROM ledger.batches") == 1
@@ -154,14 +160,8 @@ async def test_no_day_of_the_ledger_goes_by_a_clock_that_is_ahead_of_postgres(
 async def test_what_stands_in_the_default_parts_goes_with_its_day(
     books: Books, tmp_path: Path, pool: asyncpg.Pool
 ) -> None:
-    campaign = await account(books.ledger)
-    await books.log.write(PARTITION, [impression(campaign, "one")])
-    today = await books.ledger.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
-    async with owner(*books.engines, tmp_path) as first:
-        await first.bill(PARTITION)
-        await until(books.is_settled, "all is verified")
-    for table, column in (("batches", "billed_at"), ("blocks", "created_at")):
-        await books.ledger.execute(f"UPDATE ledger.{table} SET {column} = $1", LONG_AGO)  # noqa: S608  our own names
+    today = await billed_and_stored(books, tmp_path)
+    await date_back(books, LONG_AGO)
     await books.ledger.execute("SELECT ledger.create_day($1)", LONG_AGO + timedelta(days=1))
     assert await drop_old_days(Ledger(pool), today, 7 * 24 * 3600) == [LONG_AGO + timedelta(days=1)]
     assert await books.ledger.fetchval("SELECT count(*) FROM ledger.batches") == 0
