@@ -104,6 +104,12 @@ class LedgerConsumer(SoughtConsumer):
         if not claiming.cancelled() and (error := claiming.exception()) is not None:
             self._failure = asyncio.ensure_future(self.app.crash(error))
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        if not any(tp.topic == TRACKING_EVENTS for tp in assigned):
+            # Nothing is sought then, and that is what lets go of partitions otherwise.
+            await self.app.settlement.assign(())
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         for claiming in self._late:
             claiming.cancel()

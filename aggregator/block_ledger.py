@@ -9,7 +9,7 @@ import msgspec
 
 from aggregator.domain.blocks import Block
 from aggregator.domain.losses import Loss
-from aggregator.postgres import Claim, fetch, require_owner
+from aggregator.postgres import Claim, fetch, not_the_owner, require_owner
 from sql.load import postgres_queries
 
 
@@ -136,7 +136,7 @@ class BlockLedger:
             if marked < len(blocks):
                 left = await self._sql.blocks_left(connection, **named)
                 if not left["owned"] or marked < left["blocks"]:
-                    require_owner("UPDATE 0", blocks[0].partition, owner_epoch)
+                    raise not_the_owner(blocks[0].partition, owner_epoch)
 
     async def blocks_verified(self, claim: Claim, after: int, most: int) -> list[Block]:
         """At most `most` blocks above number `after` that are verified, in order, of all incarnations."""

@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from aggregator.domain.batch import Batch, LogRecord, decode_batch
-from aggregator.domain.rows import BatchRecord, Charged, charged_of
+from aggregator.domain.rows import BatchRecord, Lines, charged_of, joined, lines_of
 from aggregator.errors import LogGapError
 from aggregator.log_reader import LogReader
 
@@ -15,10 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 class PendingBatch(msgspec.Struct, frozen=True):
-    """A billed batch that is in no block yet; without its events when those must be read again."""
+    """A billed batch that is in no block yet; without its rows when its records must be read again."""
 
     record: BatchRecord
-    batch: Batch | None
+    rows: Lines | None
 
 
 class BlockRows:
@@ -34,23 +34,24 @@ class BlockRows:
 
     async def of(
         self, taken: Sequence[PendingBatch], held: tuple[int, int] | None = None
-    ) -> tuple[list[Charged], list[BatchRecord]]:
+    ) -> tuple[Lines, list[BatchRecord]]:
         """The rows of these batches, and the batches whose records are gone. `held`: from and to where the
         log can hold them, when that is known before."""
         with_rows = [pending for pending in taken if pending.record.event_rows]
-        missing = [pending.record for pending in with_rows if pending.batch is None]
+        missing = [pending.record for pending in with_rows if pending.rows is None]
         first_offset, next_offset = held or (0, missing[-1].next_offset if missing else 0)
         there = [r for r in missing if first_offset <= r.first_offset and r.next_offset <= next_offset]
         again = await self._read(there) if there else {}
-        rows: list[Charged] = []
+        rows: list[Lines] = []
         lost: list[BatchRecord] = []
         for pending in with_rows:
-            batch = pending.batch or again.get(pending.record.first_offset)
-            if batch is None:
-                lost.append(pending.record)
+            if pending.rows is not None:
+                rows.append(pending.rows)
+            elif batch := again.get(pending.record.first_offset):
+                rows.append(lines_of(charged_of(batch, pending.record)))
             else:
-                rows += charged_of(batch, pending.record)
-        return rows, lost
+                lost.append(pending.record)
+        return joined(rows), lost
 
     async def _read(self, records: Sequence[BatchRecord]) -> dict[int, Batch]:
         try:

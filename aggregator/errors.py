@@ -25,8 +25,13 @@ class NotSought(AggregatorError):
     """Partitions were assigned and never sought: Faust hangs, and nothing would be billed for good."""
 
 
+class LedgerGapError(AggregatorError):
+    """The ledger lacks what it must hold: a bug, or rows that somebody has removed. Never skipped over."""
+
+
 class StoreError(AggregatorError):
-    """ClickHouse refused a statement, or stored something else than what was sent."""
+    """ClickHouse refused a statement, or stored something else than what was sent. Somebody has to mend that
+    (a password, a table, a disk), so the same is tried on; billing does not wait for it."""
 
 
 class StoreUnavailable(AggregatorError):

@@ -5,7 +5,6 @@ Why a deduplication token alone is not trusted stands in ARCHITECTURE.md, "Why i
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import aiohttp
@@ -16,9 +15,9 @@ from clickhouse_connect.driver.summary import QuerySummary
 
 from aggregator.domain.blocks import Block
 from aggregator.domain.lineage import Stretch
-from aggregator.domain.rows import Charged
+from aggregator.domain.rows import Lines
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
-from schemas.events import TrackingEvent, encode_events
+from schemas.events import TrackingEvent
 from sql.load import clickhouse_query
 
 log = structlog.get_logger(__name__)
@@ -154,7 +153,7 @@ class EventStore:
                 raise
             log.warning("older inserts can't be ended here", partition=partition, reason=str(error))
 
-    async def insert(self, block: Block, rows: Sequence[Charged]) -> None:
+    async def insert(self, block: Block, rows: Lines) -> None:
         """Stores the rows as one insert, marked with the block's epoch and attempt.
 
         FencedError when a newer epoch was raised, and then nothing was stored. StoreError also when
@@ -162,7 +161,7 @@ class EventStore:
         caller verifies. A second insert with the same attempt is dropped by its token as a rule, but not
         always: whoever inserts again verifies too.
         """
-        if not rows:
+        if not rows.count:
             return
         parameters = {
             "partition": block.partition,
@@ -175,14 +174,14 @@ class EventStore:
         settings = {**_INSERT_SETTINGS, "query_id": identity, "insert_deduplication_token": identity}
         async with _refusals():
             summary = await self._client.command(
-                clickhouse_query("insert_block"), parameters, _lines(rows), settings
+                clickhouse_query("insert_block"), parameters, rows.content, settings
             )
         written = summary.written_rows if isinstance(summary, QuerySummary) else 0
-        if written == len(rows):
+        if written == rows.count:
             return
         if written == 0 and (newest := await self.fence(block.partition)) > block.epoch:
             raise FencedError(f"partition {block.partition} is at epoch {newest}, not {block.epoch}")
-        raise StoreError(f"{identity}: ClickHouse wrote {written} rows of {len(rows)}")
+        raise StoreError(f"{identity}: ClickHouse wrote {written} rows of {rows.count}")
 
     async def fence(self, partition: int) -> int:
         """The newest epoch of the partition; 0 when none was raised."""
@@ -210,7 +209,7 @@ class EventStore:
             of_block.append(Found(*(int(value) for value in figures)))
         return [judge(block, found.get((block.incarnation, block.block), ())) for block in blocks]
 
-    async def repair(self, block: Block, rows: Sequence[Charged]) -> None:
+    async def repair(self, block: Block, rows: Lines) -> None:
         """Deletes what inserts below the block's own (epoch, attempt) left of it, on all replicas.
 
         `rows` are the block's: only the months in which they were received are looked through, and all others
@@ -219,7 +218,7 @@ class EventStore:
         wakes up late can delete nothing that counts.
         """
         parameters = {**_coordinates(block), "epoch": block.epoch, "attempt": block.attempt}
-        months = {_month(row.event.received_at) for row in rows}
+        months = set(rows.months)
         if block.attempt > _CERTAIN_ATTEMPTS:
             months |= {int(row[0]) for row in await self._rows("months_of_block", _coordinates(block))}
         for month in sorted(months):
@@ -268,21 +267,6 @@ class EventStore:
         return rows
 
 
-def _lines(rows: Sequence[Charged]) -> bytes:
-    """Each event's line as in the log, with its position and what was billed before its own fields.
-
-    ClickHouse makes the row of it (insert_block.sql): half as much work as making the rows here.
-    """
-    lines = encode_events([row.event for row in rows]).split(b"\n")
-    return b"".join(
-        [
-            b'{"position":%d,"billed":%d,"overdelivery":%d,%b\n'
-            % (row.position, row.billed, row.overdelivery, line[1:])
-            for row, line in zip(rows, lines, strict=False)  # behind the last line nothing follows
-        ]
-    )
-
-
 def query_id(block: Block) -> str:
     """The id of an insert and its deduplication token: unique to the attempt, readable for KILL QUERY."""
     return f"{_id_prefix(block.partition)}{block.incarnation}-{block.block}-{block.epoch}-{block.attempt}"
@@ -306,11 +290,6 @@ def judge(block: Block, found: Sequence[Found]) -> Verdict:
 
 def _id_prefix(partition: int) -> str:
     return f"flightline-{partition}-"
-
-
-def _month(epoch_ms: int) -> int:
-    at = datetime.fromtimestamp(epoch_ms / 1000, UTC)
-    return at.year * 100 + at.month
 
 
 def _coordinates(block: Block) -> dict[str, Any]:

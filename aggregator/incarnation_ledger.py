@@ -7,7 +7,7 @@ import msgspec
 
 from aggregator.domain.lineage import Incarnation
 from aggregator.domain.losses import Loss
-from aggregator.postgres import Claim, fetch, require_owner
+from aggregator.postgres import Claim, fetch, not_the_owner
 from sql.load import postgres_queries
 
 _PAGE = 20_000
@@ -91,7 +91,8 @@ class IncarnationLedger:
                 first_offset=beginning.first_offset,
                 last_record_hash=beginning.last_record_hash,
             )
-            require_owner("UPDATE 1" if row else "UPDATE 0", claim.partition, claim.epoch)
+            if not row:
+                raise not_the_owner(claim.partition, claim.epoch)
             await self._sql.add_incarnation(
                 connection,
                 partition=claim.partition,

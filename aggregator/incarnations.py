@@ -5,7 +5,6 @@ are billed would never be counted. What was billed of the former log stays bille
 seen ids know it when it is sent again.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -20,10 +19,6 @@ from aggregator.log_reader import LogReader
 from aggregator.postgres import Claim
 
 log = structlog.get_logger(__name__)
-
-_LOOKS = 3
-_BETWEEN_LOOKS_SECONDS = 1.0
-"""A broker that has just started may tell an end too low for a moment."""
 
 Close = Callable[[Claim, tuple[int, int]], Awaitable[Claim]]
 """Fixes all that was billed under a claim as blocks; the log holds what lies within the range. Returns the
@@ -40,7 +35,8 @@ class Incarnations:
     async def agreed(self, claim: Claim, close: Close) -> tuple[Claim, list[Incarnation]]:
         """The claim, and the partition's incarnations so far; on a new one when the log is another one."""
         history = await self._ledger.history(claim.partition)
-        if not await self._differs(claim):
+        known = claim.partition, claim.next_offset, claim.last_record_hash
+        if not await self._log_reader.is_surely_another(*known):
             return claim, history
         beginning = await self._beginning(claim, history)
         log.error("incarnations.log_differs", **_told(claim, beginning))
@@ -60,14 +56,6 @@ class Incarnations:
             lost_billed=lost.billed,
         )
         return begun, await self._ledger.history(claim.partition)
-
-    async def _differs(self, claim: Claim) -> bool:
-        for look in range(_LOOKS):
-            if look:
-                await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
-            if await self._log_reader.is_billed(claim.partition, claim.next_offset, claim.last_record_hash):
-                return False
-        return True
 
     async def _beginning(self, claim: Claim, history: Sequence[Incarnation]) -> Beginning:
         """The first offset that no incarnation has billed from this log, as far as the ledger can tell."""

@@ -8,18 +8,17 @@ import asyncpg
 import msgspec
 
 from aggregator.domain.announcements import activity_of, gates_of
-from aggregator.domain.batch import Batch
+from aggregator.domain.batch import WHOLE_RECORD, Batch
 from aggregator.domain.billing import Account, Bill, Delta, Opening, at_risk, bill, tally
 from aggregator.domain.blocks import position
 from aggregator.domain.rows import BatchRecord
 from aggregator.ledger_columns import crossing_columns, delta_columns
 from aggregator.postgres import Claim, fetch, require_owner
 from schemas import budget_gates, campaign_activity
-from schemas.events import INDEX_BITS
+from schemas.budget_gates import BudgetGate
+from schemas.campaign_activity import BatchActivity
 from schemas.reasons import Threshold
 from sql.load import postgres_queries
-
-_WHOLE_RECORD_INDEX = (1 << INDEX_BITS) - 1
 
 
 class _Limits(msgspec.Struct, frozen=True, gc=False):
@@ -38,12 +37,10 @@ class Ledger:
         self._pool = pool
         self._sql = postgres_queries("ledger")
 
-    async def claim(self, partition: int, topic_id: str, owner: str) -> Claim:
+    async def claim(self, partition: int, owner: str) -> Claim:
         """Makes `owner` the owner of the partition; whoever was before is fenced from now on."""
         async with self._pool.acquire() as connection:
-            row = await self._sql.claim_partition(
-                connection, partition=partition, topic_id=topic_id, owner=owner
-            )
+            row = await self._sql.claim_partition(connection, partition=partition, owner=owner)
         return Claim(**dict(row))
 
     async def owns(self, claim: Claim) -> bool:
@@ -77,8 +74,9 @@ class Ledger:
                 incarnation=batch.incarnation,
             )
             record = _record(claim, batch, duplicates, outcome)
-            await self._save(connection, outcome, record)
-            await self._announce(connection, batch, outcome, accounts, crossed)
+            await self._save(connection, outcome)
+            gates = gates_of(outcome.crossings, accounts, crossed)
+            await self._add_batch(connection, record, gates, activity_of(batch, outcome.deltas))
         return record, len(outcome.crossings)
 
     async def find_batch(self, batch: Batch, epoch: int) -> BatchRecord | None:
@@ -199,7 +197,7 @@ class Ledger:
             crossed.setdefault(str(row["campaign_id"]), set()).add(Threshold(row["threshold"]))
         return {campaign_id: frozenset(thresholds) for campaign_id, thresholds in crossed.items()}
 
-    async def _save(self, connection: Any, outcome: Bill, record: BatchRecord) -> None:
+    async def _save(self, connection: Any, outcome: Bill) -> None:
         deltas = list(outcome.deltas.values())
         if deltas:
             crossing = {c.campaign_id for c in outcome.crossings}
@@ -209,36 +207,27 @@ class Ledger:
             await self._sql.add_unbilled(connection, campaign_ids=ids, reasons=reasons, events=counts)
         if outcome.crossings:
             await self._sql.add_crossings(connection, **crossing_columns(outcome.crossings))
+
+    async def _add_batch(
+        self,
+        connection: Any,
+        record: BatchRecord,
+        gates: Sequence[BudgetGate],
+        activities: Sequence[BatchActivity],
+    ) -> None:
+        """What was billed, and what is told of it. Gates first, because doors wait for them."""
+        partition = str(record.partition).encode()
         await self._sql.add_batch(
             connection,
             **{
                 **msgspec.structs.asdict(record),
                 "openings": msgspec.json.encode(record.openings).decode(),
             },
-        )
-
-    async def _announce(
-        self,
-        connection: Any,
-        batch: Batch,
-        outcome: Bill,
-        accounts: Mapping[str, Account],
-        crossed: Mapping[str, frozenset[Threshold]],
-    ) -> None:
-        """Gates and the batch's activity go to the outbox; gates first, because doors wait for them."""
-        gates = gates_of(outcome.crossings, accounts, crossed)
-        activities = activity_of(batch, outcome.deltas)
-        await self._sql.add_to_outbox(
-            connection,
             topics=[*(budget_gates.TOPIC for _ in gates), *(campaign_activity.TOPIC for _ in activities)],
-            keys=[
-                *(gate.campaign_id.encode() for gate in gates),
-                *(str(batch.partition).encode() for _ in activities),
-            ],
+            keys=[*(gate.campaign_id.encode() for gate in gates), *(partition for _ in activities)],
             values=[msgspec.json.encode(value) for value in (*gates, *activities)],
             partitions=[-1] * (len(gates) + len(activities)),
         )
-        await self._sql.notify_outbox(connection)
 
 
 def _record(claim: Claim, batch: Batch, duplicates: Sequence[int], outcome: Bill) -> BatchRecord:
@@ -252,7 +241,7 @@ def _record(claim: Claim, batch: Batch, duplicates: Sequence[int], outcome: Bill
         billed=sum(delta.billed for delta in outcome.deltas.values()),
         duplicates=[batch.positions[index] for index in duplicates],
         dead_letters=[
-            position(letter.offset, _WHOLE_RECORD_INDEX if letter.index < 0 else letter.index)
+            position(letter.offset, WHOLE_RECORD if letter.index < 0 else letter.index)
             for letter in batch.dead_letters
         ],
         openings=outcome.openings,

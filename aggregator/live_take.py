@@ -23,7 +23,7 @@ from aggregator.domain.windows import (
     judged_minute,
 )
 from schemas.campaign_activity import Activity, BatchActivity
-from schemas.domain_events import DomainEvent, DomainEventType
+from schemas.domain_events import DomainEvent, DomainEventType, time_of
 
 log = structlog.get_logger(__name__)
 
@@ -179,18 +179,16 @@ def alert_of(campaign_id: str, organization_id: str, fall: Fall) -> DomainEvent:
         source=SOURCE,
         type=DomainEventType.PERFORMANCE_ALERT,
         subject=campaign_id,
-        time=_rfc3339(fall.end),
+        time=_time_of(fall.end),
         organization=organization_id,
         data={
             "metric": fall.metric,
-            "window": {"from": _rfc3339(fall.begin), "to": _rfc3339(fall.end)},
+            "window": {"from": _time_of(fall.begin), "to": _time_of(fall.end)},
             "current": round(fall.current, 4),
             "baseline": round(fall.baseline, 4),
         },
     )
 
 
-def _rfc3339(epoch_ms: int) -> str:
-    return (
-        datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+def _time_of(epoch_ms: int) -> str:
+    return time_of(datetime.fromtimestamp(epoch_ms / 1000, UTC))

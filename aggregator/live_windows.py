@@ -36,7 +36,7 @@ _PARTITION = 0
 _TAKE = 200
 _AT_ONCE = 100
 """Campaigns that are looked at; in between, billing goes on."""
-_WRITE_SECONDS = 60.0
+_WRITE_TIMEOUT_SECONDS = 60.0
 
 _decode_activity = msgspec.json.Decoder(BatchActivity).decode
 
@@ -115,7 +115,7 @@ class _TableStore:
             self._table.send_changelog(_PARTITION, key, value, value_serializer="raw")
             for key, value in values.items()
         ]
-        async with asyncio.timeout(_WRITE_SECONDS):
+        async with asyncio.timeout(_WRITE_TIMEOUT_SECONDS):
             await asyncio.gather(*sent)
         for key, value in values.items():
             if value is None:
@@ -231,6 +231,8 @@ class LiveWindows:
         for number, change in enumerate(take.changes(), start=1):
             if change is not None:
                 waiting.append(change)
+                if change.value is None:
+                    self._hours.pop(change.campaign_id, None)
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
                 await self._write_some(take, waiting)

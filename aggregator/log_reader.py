@@ -17,7 +17,8 @@ from sql.consumers import end_consumer
 _FETCH_MS = 1_000
 _MAX_RECORDS = 500
 _CERTAIN_LOOKS = 3
-"""A second apart: for a moment after its start a broker may not know its own end."""
+"""For a moment after its start a broker may not know its own end."""
+_BETWEEN_LOOKS_SECONDS = 1.0
 _SILENT_LOOKS = 10
 """A second apart: Kafka's client was seen to fetch nothing any more, without an error."""
 
@@ -81,6 +82,18 @@ class LogReader:
             return hash_of(await self._record(partition, next_offset - 1)) == last_record_hash
         except LogGapError:
             return False
+
+    async def is_surely_another(
+        self, partition: int, next_offset: int, last_record_hash: bytes | None
+    ) -> bool:
+        """Whether it is not the log that was billed, after several looks: a broker that has just started may
+        tell an end too low for a moment."""
+        for look in range(_CERTAIN_LOOKS):
+            if look:
+                await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
+            if await self.is_billed(partition, next_offset, last_record_hash):
+                return False
+        return True
 
     async def record_at(self, partition: int, offset: int) -> LogRecord | None:
         """The record at `offset`; None when it was deleted with all before it, as old records are.

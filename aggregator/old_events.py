@@ -11,15 +11,14 @@ import structlog
 from aggregator import metrics
 from aggregator.block_ledger import BlockLedger
 from aggregator.domain.batch import Batch
-from aggregator.errors import LogUnavailable, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.log_reader import LogReader
-from aggregator.postgres import RETRYABLE
-from aggregator.retry import tries
+from aggregator.retry import TRANSIENT, tries
 from schemas.events import TrackingEvent
 
 log = structlog.get_logger(__name__)
 
+_DAY_MS = 24 * 3600 * 1000
 SKEW_MS = 5 * 60 * 1000
 """By how much the clocks of doors and brokers may differ."""
 
@@ -71,7 +70,7 @@ class OldEvents:
                 if await self._holds_all_before(batch, bound):
                     return await self._look_up(batch, old)
                 reason = "ClickHouse lacks what was billed before the window of the seen ids"
-            except (StoreError, StoreUnavailable, LogUnavailable, *RETRYABLE) as error:
+            except TRANSIENT as error:
                 reason = f"{type(error).__name__}: {error}"
             log.warning(
                 "old_events.billing_waits",
@@ -117,9 +116,6 @@ def _parts(batch: Batch, old: Sequence[int]) -> Iterator[list[int]]:
         size += length
     if part:
         yield part
-
-
-_DAY_MS = 24 * 3600 * 1000
 
 
 def _identity(event: TrackingEvent) -> tuple[str, str, str]:

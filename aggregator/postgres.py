@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from aggregator.errors import FencedError
+from sql.sessions import keep
 
 RETRYABLE = (
     OSError,
@@ -54,7 +55,12 @@ class Claim(msgspec.Struct, frozen=True):
 async def connect_pool(dsn: str, size: int) -> asyncpg.Pool:
     """A pool whose sessions carry the ledger's timeouts. Opens connections when they are needed first."""
     return await asyncpg.create_pool(
-        dsn, min_size=0, max_size=size, command_timeout=_COMMAND_SECONDS, server_settings=_SESSION
+        dsn,
+        min_size=0,
+        max_size=size,
+        command_timeout=_COMMAND_SECONDS,
+        server_settings=_SESSION,
+        reset=keep,
     )
 
 
@@ -66,4 +72,9 @@ async def fetch(rows: AsyncIterator[asyncpg.Record]) -> list[asyncpg.Record]:
 def require_owner(changed: str, partition: int, epoch: int) -> None:
     """asyncpg answers with the command's tag, such as `UPDATE 1`."""
     if changed.rpartition(" ")[2] != "1":
-        raise FencedError(f"partition {partition} has gone on without epoch {epoch}")
+        raise not_the_owner(partition, epoch)
+
+
+def not_the_owner(partition: int, epoch: int) -> FencedError:
+    """What to raise for `epoch` when the ledger knows another owner."""
+    return FencedError(f"partition {partition} has gone on without epoch {epoch}")

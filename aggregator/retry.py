@@ -4,6 +4,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 
+from aggregator.errors import LogUnavailable, StoreError, StoreUnavailable
+from aggregator.postgres import RETRYABLE
+
+TRANSIENT = (StoreError, StoreUnavailable, LogUnavailable, *RETRYABLE)
+"""What an engine that is away, busy or out of order raises: the same is tried again until it works."""
+
 _FIRST_SECONDS = 0.05
 _LONGEST_SECONDS = 5.0
 

@@ -145,10 +145,6 @@ class SeenIds:
         """From now on this clock bounds the log's time."""
         self._now = clock_ms
 
-    def covered_until(self) -> int:
-        """The offset below which all counted ids of the window are on disk or in memory."""
-        return self._next_offset
-
     def rebuild_from(self) -> int | None:
         """The offset from which ids must be restored, up to the `next_offset` of `open`, before any `mark`.
 

@@ -19,7 +19,7 @@ _OFFSETS_AT_ONCE = 5_000
 
 
 class SeenRecovery:
-    """Raises LogUnavailable, StoreUnavailable or what postgres.RETRYABLE lists when an engine is away."""
+    """Raises what retry.TRANSIENT lists when an engine is away or refuses."""
 
     def __init__(
         self,
@@ -44,7 +44,8 @@ class SeenRecovery:
 
         Files of earlier incarnations are completed first, so that theirs are known when they are sent again.
         """
-        since = self._clock_ms() - self._window_ms
+        now = await self._log_time(claim, last)
+        since = now - self._window_ms
         replaced_at = {each.incarnation - 1: each.began_at_ms for each in history}
         *former, _ = billed(history, claim.incarnation, claim.next_offset)
         kept = {each.incarnation: each for each in lineage(history, claim.incarnation, claim.next_offset)}
@@ -52,27 +53,35 @@ class SeenRecovery:
         for each in former:
             if replaced_at[each.incarnation] >= since:  # of older ones all ids have been forgotten
                 parts = kept.get(each.incarnation), lost.get(each.incarnation)
-                await self._complete(claim, each, history, *parts, since)
+                await self._complete(claim, each, history, *parts, now)
         begin = kept[claim.incarnation].first_offset if claim.incarnation in kept else claim.next_offset
         here = Stretch(claim.incarnation, begin, claim.next_offset)
-        seen = self._open(claim, here, history)
+        seen = self._open(claim, here, history, now)
         missing_from = seen.rebuild_from()
         if missing_from is not None:
-            # The window ends where billing stands, not now: what waits in the log may be long past.
             oldest = claim.next_offset
             if last is not None:
-                oldest = await self._log_reader.offset_at(claim.partition, last.at - self._window_ms)
+                oldest = await self._log_reader.offset_at(claim.partition, since)
             await self._from_log(seen, claim, here, max(missing_from, oldest))
         return seen
 
-    def _open(self, claim: Claim, stretch: Stretch, history: Sequence[Incarnation]) -> SeenIds:
+    async def _log_time(self, claim: Claim, last: LogRecord | None) -> int:
+        """The time of the log where billing stands (epoch ms): what waits there may be long past, and copies
+        of what was counted a window before that may be in it. Never ahead of our own clock, whatever a
+        broker's says."""
+        now = self._clock_ms()
+        if last is None and (await self._log_reader.bounds(claim.partition))[1] > claim.next_offset:
+            last = await self._log_reader.record_at(claim.partition, claim.next_offset)
+        return now if last is None else min(now, last.at)
+
+    def _open(self, claim: Claim, stretch: Stretch, history: Sequence[Incarnation], now: int) -> SeenIds:
         return SeenIds.open(
             self._folder,
             claim.partition,
             stretch.incarnation,
             claim.epoch,
             next_offset=stretch.next_offset,
-            now=self._clock_ms(),
+            now=now,
             first_offset=stretch.first_offset,
             ends=ends_of(history),
             window_ms=self._window_ms,
@@ -85,10 +94,11 @@ class SeenRecovery:
         history: Sequence[Incarnation],
         kept: Stretch | None,
         lost: Stretch | None,
-        since: int,
+        now: int,
     ) -> None:
         """Makes the files of an earlier incarnation hold all that it counted within the window."""
-        seen = self._open(claim, whole, history)
+        since = now - self._window_ms
+        seen = self._open(claim, whole, history, now)
         missing_from = seen.rebuild_from()
         if missing_from is None:
             return

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_SECONDS = 10.0
 _FEW_RECORDS = 400
+_CHUNK_MS = 10 * 60 * 1000
 
 
 class PartitionSettler:
@@ -112,7 +113,8 @@ class PartitionSettler:
         """
         async for number in tries():
             try:
-                if await self.is_billed_log():
+                known = self.claim.partition, self.next_offset, self._last_record_hash
+                if not await self._log_reader.is_surely_another(*known):
                     return
                 raise LogGapError(
                     f"partition {self.claim.partition}: the log is not the one that was billed to "
@@ -282,9 +284,13 @@ class PartitionSettler:
 
 
 def chunks(records: Sequence[LogRecord], max_bytes: int) -> Iterator[Sequence[LogRecord]]:
-    """`records` in runs of about `max_bytes`, so that one transaction stays short."""
+    """`records` in runs of about `max_bytes`, so that one transaction stays short, and of few minutes: which
+    ids are forgotten follows from a run's newest time, and nothing else may look old beside that."""
     start, size = 0, 0
     for index, record in enumerate(records):
+        if index > start and abs(record.at - records[start].at) > _CHUNK_MS:
+            yield records[start:index]
+            start, size = index, 0
         size += len(record.value)
         if size >= max_bytes:
             yield records[start : index + 1]

@@ -12,7 +12,7 @@ from aggregator.block_ledger import BlockLedger
 from aggregator.dead_letters import DeadLetters
 from aggregator.domain.batch import LogRecord
 from aggregator.domain.lineage import Incarnation
-from aggregator.errors import FencedError, LogUnavailable, StoreUnavailable
+from aggregator.errors import FencedError, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.incarnations import Incarnations
 from aggregator.ledger import Ledger
@@ -20,7 +20,7 @@ from aggregator.log_reader import LogReader
 from aggregator.log_retention import LogRetention
 from aggregator.old_events import OldEvents
 from aggregator.postgres import RETRYABLE, Claim
-from aggregator.retry import tries
+from aggregator.retry import TRANSIENT, tries
 from aggregator.seen_recovery import SeenRecovery
 from aggregator.settings import Settings
 from aggregator.settle import PartitionSettler
@@ -32,7 +32,6 @@ log = structlog.get_logger(__name__)
 _DRAIN_SECONDS = 4.0
 _CLAIM_TRIES = 15
 """About a minute."""
-_TOPIC_ID_UNKNOWN = ""
 
 
 GoOn = Callable[[int, int], Awaitable[None]]
@@ -159,7 +158,7 @@ class Settlement:
     async def _take(self, partition: int) -> None:
         async for number in tries():
             try:
-                claim = await self._ledger.claim(partition, _TOPIC_ID_UNKNOWN, self._settings.owner)
+                claim = await self._ledger.claim(partition, self._settings.owner)
                 existing = self._settlers.get(partition)
                 if (
                     existing is not None
@@ -170,8 +169,9 @@ class Settlement:
                 await self._release(partition)
                 settler = self._settlers[partition] = await self._open(claim)
                 claim = settler.claim
-            except (LogUnavailable, StoreUnavailable, *RETRYABLE) as error:
-                if number >= _CLAIM_TRIES:
+            except TRANSIENT as error:
+                # For ClickHouse it waits as long as it takes: the other partitions are billed meanwhile.
+                if number >= _CLAIM_TRIES and not isinstance(error, StoreError | StoreUnavailable):
                     raise
                 log.warning("settlement.claim_waits", partition=partition, tries=number, error=str(error))
             else:
@@ -222,6 +222,7 @@ class Settlement:
             self._log_reader,
             StoreLimits(
                 self._settings.store_linger_seconds,
+                self._settings.store_interval_seconds,
                 self._settings.store_max_rows,
                 self._settings.store_max_bytes,
                 self._settings.verify_after_seconds,
@@ -234,7 +235,7 @@ class Settlement:
 
     async def _close_incarnation(self, claim: Claim, held: tuple[int, int]) -> Claim:
         await self._store_of(claim, []).close(held)
-        return await self._ledger.claim(claim.partition, _TOPIC_ID_UNKNOWN, self._settings.owner)
+        return await self._ledger.claim(claim.partition, self._settings.owner)
 
     async def _watch(self, claim: Claim, work: Coroutine[Any, Any, None]) -> None:
         """Runs a partition's background work; a fault that is not its handover ends the process."""
@@ -267,11 +268,18 @@ class Settlement:
         tasks = self._tasks.pop(partition, [])
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if settler is not None:
-            settler.store.discard()
-            try:
-                settler.seen.seal()
-            except OSError as error:  # who takes the partition next reads the log again for them
-                log.warning("settlement.seen_ids_not_written", partition=partition, error=str(error))
-            log.info("settlement.released", partition=partition)
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # also when a rebalance does not wait for it
+            if settler is not None:
+                _let_go(settler)
+
+
+def _let_go(settler: PartitionSettler) -> None:
+    partition = settler.claim.partition
+    settler.store.discard()
+    try:
+        settler.seen.seal()
+    except OSError as error:  # who takes the partition next reads the log again for them
+        log.warning("settlement.seen_ids_not_written", partition=partition, error=str(error))
+    log.info("settlement.released", partition=partition)

@@ -5,6 +5,8 @@ log again; the rows come out the same, because they follow from the log and the 
 """
 
 import asyncio
+import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -19,22 +21,23 @@ from aggregator.domain.batch import Batch
 from aggregator.domain.blocks import Block
 from aggregator.domain.lineage import Incarnation, lineage
 from aggregator.domain.losses import Loss, lacking, losses_of
-from aggregator.domain.rows import BatchRecord, Charged, filled
-from aggregator.errors import FencedError, LogUnavailable, StoreError, StoreUnavailable
+from aggregator.domain.rows import BatchRecord, Lines, charged_of, filled, lines_of
+from aggregator.errors import FencedError, LedgerGapError, StoreError
 from aggregator.event_store import EventStore
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
-from aggregator.postgres import RETRYABLE, Claim
-from aggregator.retry import tries
+from aggregator.postgres import Claim
+from aggregator.retry import TRANSIENT, tries
 from aggregator.store_limits import RowBudget, StoreLimits
 from aggregator.verification import Verification
 
 log = structlog.get_logger(__name__)
 
-_TRANSIENT = (StoreUnavailable, LogUnavailable, *RETRYABLE)
 _MAX_BATCHES = 1_000
 _MAX_PENDING = 5_000
 """Batches in memory, some minutes of them; while ClickHouse is away for longer, the ledger keeps the rest."""
+_ENOUGH_ROWS, _MANY_ROWS = 250, 5_000
+"""Rows that are worth an insert, which costs ClickHouse as much for one; and so many that nothing waits."""
 
 
 class PartitionStore:
@@ -66,9 +69,12 @@ class PartitionStore:
         self._rows = rows
         self._owner = owner
         self._pending: deque[PendingBatch] = deque()
+        self._pending_rows = 0
         # What follows on those, billed by an owner before or too much for memory: offsets from, to.
         self._behind = (claim.blocked_offset, claim.next_offset)
         self._next_block = claim.next_block
+        self._last_block_at = -math.inf
+        self._draining = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._storing = asyncio.Lock()
@@ -79,20 +85,22 @@ class PartitionStore:
         if self._is_behind or len(self._pending) >= _MAX_PENDING:
             self._behind = (self._behind[0] if self._is_behind else record.first_offset, record.next_offset)
         else:
-            # Duplicates take room as well; a batch of nothing else has no rows.
-            is_kept = record.event_rows and self._rows.take(len(batch.events), batch.size)
-            self._pending.append(PendingBatch(record, batch if is_kept else None))
+            is_kept = record.event_rows and self._rows.take(record.event_rows, record.size)
+            self._append(PendingBatch(record, lines_of(charged_of(batch, record)) if is_kept else None))
         self._idle.clear()
         self._wake.set()
 
     async def drain(self) -> None:
-        """Returns when all that was added is stored."""
+        """Returns when all that was added is stored; from now on nothing waits for more to come."""
+        self._draining = True
+        self._wake.set()
         await self._idle.wait()
 
     def discard(self) -> None:
         """Gives back the memory of what another owner will store."""
         self._give_back(self._pending)
         self._pending.clear()
+        self._pending_rows = 0
         self._behind = (0, 0)
 
     async def run(self) -> None:
@@ -104,7 +112,8 @@ class PartitionStore:
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
-                await asyncio.sleep(self._limits.linger_seconds)
+            await self._wait_for_more()
+            self._last_block_at = asyncio.get_running_loop().time()
             async with self._storing:
                 await self._store_next()
 
@@ -114,11 +123,27 @@ class PartitionStore:
             self._claim, self._blocks, self._events, self._limits, self._storing, self._store_again
         ).run()
 
+    async def _wait_for_more(self) -> None:
+        """Returns when a block is due: a linger after a pause, so that the first events are seen soon, and a
+        linger after the block before while enough rows come; an interval after it while they trickle in; at
+        once when there are many, or when nobody will bring more."""
+        loop, linger = asyncio.get_running_loop(), self._limits.linger_seconds
+        soon = self._last_block_at + linger
+        late = max(loop.time() + linger, self._last_block_at + self._limits.interval_seconds)
+        while not (self._draining or self._is_behind or self._pending_rows >= _MANY_ROWS):
+            due = soon if self._pending_rows >= _ENOUGH_ROWS else late
+            if due <= loop.time():
+                return
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._wake.wait()
+
     async def _raise_fence(self) -> None:
         async for number in tries():
             try:
                 await self._events.raise_fence(self._claim.partition, self._claim.epoch, self._owner)
-            except _TRANSIENT as error:
+            except TRANSIENT as error:
                 self._waiting("fence", number, error)
             else:
                 return
@@ -133,7 +158,7 @@ class PartitionStore:
                     async with self._storing:
                         await self._store_again(block)
                     metrics.blocks_recovered.inc()
-            except _TRANSIENT as error:
+            except TRANSIENT as error:
                 self._waiting("recover", number, error)
             else:
                 return
@@ -150,14 +175,17 @@ class PartitionStore:
                 records = await self._ledger.batches_between(
                     self._claim.partition, self._claim.incarnation, *self._behind, most=_MAX_BATCHES
                 )
-            except _TRANSIENT as error:
+            except TRANSIENT as error:
                 self._waiting("read", number, error)
             else:
                 break
         first_offset, next_offset = self._behind
         if not records or records[0].first_offset != first_offset:
-            raise StoreError(f"partition {self._claim.partition}: the ledger has no batch at {first_offset}")
-        self._pending.extend(PendingBatch(record, None) for record in records)
+            raise LedgerGapError(
+                f"partition {self._claim.partition}: the ledger has no batch at {first_offset}"
+            )
+        for record in records:
+            self._append(PendingBatch(record, None))
         self._behind = (records[-1].next_offset, next_offset)
 
     async def _store_next(self) -> None:
@@ -184,13 +212,13 @@ class PartitionStore:
 
     async def _fix_block(
         self, taken: Sequence[PendingBatch], held: tuple[int, int] | None = None
-    ) -> tuple[Block, list[Charged]]:
+    ) -> tuple[Block, Lines]:
         async for number in tries():
             try:
                 rows, lost = await self._block_rows.of(taken, held)
                 block = self._block(taken, rows)
                 await self._fix(block, losses_of(lost))
-            except _TRANSIENT as error:
+            except TRANSIENT as error:
                 self._waiting("fix", number, error)
             else:
                 break
@@ -199,7 +227,7 @@ class PartitionStore:
 
     async def _store_block(self, taken: Sequence[PendingBatch]) -> None:
         block, rows = await self._fix_block(taken)
-        if rows:
+        if rows.count:
             await self._store(block, rows, known=True)
         if taken[0].record.epoch != self._claim.epoch:
             metrics.blocks_recovered.inc()
@@ -207,8 +235,12 @@ class PartitionStore:
 
     def _give_back(self, batches: Iterable[PendingBatch]) -> None:
         for pending in batches:
-            if pending.batch is not None:
-                self._rows.give_back(len(pending.batch.events), pending.batch.size)
+            if pending.rows is not None:
+                self._rows.give_back(pending.record.event_rows, pending.record.size)
+
+    def _append(self, pending: PendingBatch) -> None:
+        self._pending.append(pending)
+        self._pending_rows += pending.record.event_rows
 
     def _take(self) -> list[PendingBatch]:
         taken: list[PendingBatch] = []
@@ -219,9 +251,10 @@ class PartitionStore:
             if taken and (rows > self._limits.max_rows or size > self._limits.max_bytes):
                 break
             taken.append(self._pending.popleft())
+            self._pending_rows -= taken[-1].record.event_rows
         return taken
 
-    def _block(self, taken: Sequence[PendingBatch], rows: Sequence[Charged]) -> Block:
+    def _block(self, taken: Sequence[PendingBatch], rows: Lines) -> Block:
         first, last = taken[0].record, taken[-1].record
         block = Block(
             partition=first.partition,
@@ -246,7 +279,7 @@ class PartitionStore:
             if await self._blocks.find_block(block) != block:
                 raise
 
-    async def _store(self, block: Block, rows: Sequence[Charged], *, known: bool) -> None:
+    async def _store(self, block: Block, rows: Lines, *, known: bool) -> None:
         """Inserts the block until ClickHouse holds exactly it.
 
         With `known` nothing of it was inserted before, so the first try needs no look at what is there.
@@ -267,13 +300,13 @@ class PartitionStore:
                     break
                 block = msgspec.structs.replace(block, epoch=self._claim.epoch, attempt=block.attempt + 1)
                 await self._insert_again(block, rows, repair=bool(verdict.found))
-            except (*_TRANSIENT, StoreError) as error:
+            except TRANSIENT as error:
                 metrics.store_retries.inc()
                 self._waiting("insert", number, error)
         metrics.blocks_stored.inc()
         metrics.store_seconds.observe(time.perf_counter() - started)
 
-    async def _insert_again(self, block: Block, rows: Sequence[Charged], *, repair: bool) -> None:
+    async def _insert_again(self, block: Block, rows: Lines, *, repair: bool) -> None:
         """Replaces what lower attempts left; the next look at ClickHouse says whether it is exact now.
 
         Where they left nothing, nothing is deleted: that looks through all of a month.
@@ -286,15 +319,13 @@ class PartitionStore:
 
     async def _store_again(self, block: Block) -> None:
         """Stores a block of which ClickHouse may hold something, from the log and the ledger."""
-        rows, lost = await self._rows_again(block)
-        if lost and len(rows) != block.event_rows:
-            await self._store_what_is_left(block, rows, losses_of(lost))
+        rows, losses = await self._rows_again(block)
+        if losses:
+            await self._store_what_is_left(block, rows, losses)
         else:
             await self._store(block, rows, known=False)
 
-    async def _store_what_is_left(
-        self, block: Block, rows: Sequence[Charged], losses: Sequence[Loss]
-    ) -> None:
+    async def _store_what_is_left(self, block: Block, rows: Lines, losses: Sequence[Loss]) -> None:
         """Makes of the block what can still be had of it, once: what ClickHouse holds, be it less; where it
         holds nothing, what the log still gives."""
         verdict = await self._events.verify(block)
@@ -324,8 +355,8 @@ class PartitionStore:
                 **msgspec.structs.asdict(loss),
             )
 
-    async def _rows_again(self, block: Block) -> tuple[list[Charged], list[BatchRecord]]:
-        """The rows of a block from the log and the ledger, and the batches whose records are gone."""
+    async def _rows_again(self, block: Block) -> tuple[Lines, Sequence[Loss]]:
+        """The rows of a block from the log and the ledger, and what neither has any more."""
         records = await self._ledger.batches_between(
             block.partition, block.incarnation, block.first_offset, block.next_offset
         )
@@ -333,18 +364,25 @@ class PartitionStore:
         if block.incarnation != self._claim.incarnation:
             held = (0, self._kept_to.get(block.incarnation, 0))
         rows, lost = await self._block_rows.of([PendingBatch(record, None) for record in records], held)
-        if not lost and len(rows) != block.event_rows:
-            raise StoreError(
+        if rows.count == block.event_rows:
+            return rows, ()
+        if sum(record.next_offset - record.first_offset for record in records) < block.offsets:
+            # Batches are dropped with the day of their billing, and the first block of a day has some of the
+            # day before.
+            return rows, lacking(block, filled(block, rows))
+        if not lost:
+            raise LedgerGapError(
                 f"block {block.block} of partition {block.partition} had {block.event_rows} rows, "
-                f"the log and the ledger give {len(rows)}"
+                f"the log and the ledger give {rows.count}"
             )
-        return rows, lost
+        return rows, losses_of(lost)
 
     async def _is_billed_log(self) -> bool:
         return await self._log_reader.is_billed(self._claim.partition, *self._last_billed)
 
     def _waiting(self, what: str, number: int, error: BaseException) -> None:
-        log.warning(
+        tell = log.error if isinstance(error, StoreError) else log.warning
+        tell(
             "store.waiting",
             step=what,
             partition=self._claim.partition,

@@ -33,10 +33,12 @@ class RowBudget:
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
-    """How long a block waits for more batches (seconds), how many rows it takes, and bytes of the log, when
-    it is verified, and how often all blocks are."""
+    """How long a block waits for more batches after a pause, and from the block before while there is none
+    (seconds); how many rows it takes, and bytes of the log; when it is verified, and how often all blocks
+    are."""
 
     linger_seconds: float
+    interval_seconds: float
     max_rows: int
     max_bytes: int
     verify_after_seconds: float

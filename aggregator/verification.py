@@ -10,14 +10,14 @@ import structlog
 from aggregator import metrics
 from aggregator.block_ledger import BlockLedger
 from aggregator.domain.blocks import Block
-from aggregator.errors import LogUnavailable, StoreUnavailable
+from aggregator.errors import StoreError
 from aggregator.event_store import EventStore
-from aggregator.postgres import RETRYABLE, Claim
+from aggregator.postgres import Claim
+from aggregator.retry import TRANSIENT
 from aggregator.store_limits import StoreLimits
 
 log = structlog.get_logger(__name__)
 
-_TRANSIENT = (StoreUnavailable, LogUnavailable, *RETRYABLE)
 _EVERY_SECONDS = 5.0
 _AT_ONCE = 1_000
 """Blocks of one query: it reads the projection's granules of their range, not one for each block."""
@@ -54,8 +54,9 @@ class Verification:
                 await self._young()
                 if await self._blocks.comparison_is_due(self._claim, self._limits.compare_all_every_seconds):
                     await self._all()
-            except _TRANSIENT as error:
-                log.warning("store.verify_later", partition=self._claim.partition, error=str(error))
+            except TRANSIENT as error:
+                tell = log.error if isinstance(error, StoreError) else log.warning
+                tell("store.verify_later", partition=self._claim.partition, error=str(error))
 
     async def _young(self) -> None:
         """Blocks that were stored a while ago and not seen since; whatever their age after a restart."""

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
 import clickhouse_connect
@@ -14,7 +15,11 @@ from compose.errors import ComposeError
 from compose.secrets import Secrets, save
 from compose.services import Settings, control_api_environment
 from schemas.access_keys import KeyKind
+from schemas.ids import new_id
 from sql.migrate import ClickHouseLayout, MigrationError, migrate_clickhouse, migrate_postgres
+
+if TYPE_CHECKING:
+    from control_api import bootstrap as control
 
 
 class Bootstrapped(msgspec.Struct, frozen=True):
@@ -61,9 +66,11 @@ async def _migrate_clickhouse(dsn: str) -> list[str]:
 
 
 async def bootstrap(settings: Settings, secrets_file: Path) -> Bootstrapped:
-    """Creates the missing topics, on up to three replicas; FLIGHTLINE_TRACKING_PARTITIONS is for clusters."""
-    from control_api import bootstrap as control  # noqa: PLC0415 - only a full stack needs the services
-    from control_api.settings import load  # noqa: PLC0415
+    """Makes the first organization, its admin and a key of each kind for the door, unless they are there.
+
+    The keys are kept in `secrets_file`."""
+    from control_api import bootstrap as control  # noqa: PLC0415  only a full stack needs the services
+    from control_api.settings import load  # noqa: PLC0415  as above
 
     kept = settings.secrets
     if not (kept.write_key and kept.server_key):
@@ -78,3 +85,16 @@ async def bootstrap(settings: Settings, secrets_file: Path) -> Bootstrapped:
         load(control_api_environment(settings)), write_key=kept.write_key, server_key=kept.server_key
     )
     return Bootstrapped(made.admin_token, kept)
+
+
+async def new_organization(settings: Settings, name: str) -> "control.Bootstrap":
+    """Makes another organization, with an admin and keys of its own, which nobody keeps."""
+    from control_api import bootstrap as control  # noqa: PLC0415  as above
+    from control_api.settings import load  # noqa: PLC0415  as above
+
+    return await control.bootstrap(
+        load(control_api_environment(settings)),
+        organization_id=new_id(),
+        admin_id=new_id(),
+        organization_name=name,
+    )

@@ -47,6 +47,9 @@ def up(
     ] = None,
     ingest: Annotated[int, typer.Option(min=1, max=16, help="How many doors.")] = 1,
     aggregators: Annotated[int, typer.Option(min=1, max=MAX_AGGREGATORS, help="How many aggregators.")] = 1,
+    control_apis: Annotated[
+        int, typer.Option(min=1, max=16, help="How many processes of the control API.")
+    ] = 1,
     only_engines: Annotated[
         bool, typer.Option("--only-engines", help="Kafka, Postgres and ClickHouse, without the services.")
     ] = False,
@@ -63,6 +66,7 @@ def up(
         ports=Ports() if port_base is None else Ports.from_base(port_base),
         ingest=ingest,
         aggregators=aggregators,
+        control_apis=control_apis,
         only_engines=only_engines,
     )
     asyncio.run(run(options, os.environ, _say))
@@ -71,6 +75,7 @@ def up(
 app.command()(maintenance.doctor)
 app.command()(maintenance.migrate)
 app.command()(maintenance.token)
+app.command()(maintenance.organization)
 app.add_typer(audit.app, name="audit")
 app.command("demo")(demo)
 app.command("replay")(replay)

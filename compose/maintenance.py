@@ -1,4 +1,4 @@
-"""The small commands on a stack: doctor, migrate, token."""
+"""The small commands on a stack: doctor, migrate, token, organization."""
 
 import asyncio
 import os
@@ -12,14 +12,17 @@ from rich.markup import escape
 
 from compose import bootstrap, target
 from compose.doctor import examine
+from compose.errors import ComposeError
 from compose.layout import Ports, State
 from compose.secrets import load_or_make
 from compose.services import Settings
+from control_api.domain.texts import unseen_in
 
 console = Console(highlight=False)
 
 StateOption = Annotated[Path, typer.Option(help="The folder that holds all data of the stack.")]
 DEFAULT_STATE = Path(".flightline")
+_LONGEST_NAME = 255
 
 
 def doctor(
@@ -58,11 +61,33 @@ def token(state: StateOption = DEFAULT_STATE) -> None:
     With services that run elsewhere: set their FLIGHTLINE_JWT_SECRET, and the addresses of all engines.
     """
     folder = State(state.resolve())
+    made = asyncio.run(bootstrap.bootstrap(_services(folder), folder.secrets))
+    typer.echo(made.admin_token)
+
+
+def organization(
+    name: Annotated[str, typer.Argument(help="As people will read it; the admin can change it.")],
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Make another organization; print its id, its admin's access token, and a key of each kind for the door.
+
+    They are shown this once: the token is for making users with passwords, or for an outside issuer's people
+    (FLIGHTLINE_OIDC_…) the id. Addresses and secret as for `token`.
+    """
+    shown = name.strip()
+    if not 0 < len(shown) <= _LONGEST_NAME or unseen_in(shown):
+        raise ComposeError(f"the name must have 1 to {_LONGEST_NAME} characters, all of which can be seen")
+    made = asyncio.run(bootstrap.new_organization(_services(State(state.resolve())), shown))
+    typer.echo(msgspec.json.format(msgspec.json.encode(made)).decode())
+
+
+def _services(folder: State) -> Settings:
+    """What the services of this state have; of those elsewhere what the environment says."""
     kept = load_or_make(folder.secrets)
     theirs = os.environ.get("FLIGHTLINE_JWT_SECRET", "")
     if theirs and not folder.ready.exists():
         kept = msgspec.structs.replace(kept, jwt_secret=theirs)
-    settings = Settings(
+    return Settings(
         state=folder,
         ports=Ports(),
         addresses=target.addresses(folder, os.environ),
@@ -70,5 +95,3 @@ def token(state: StateOption = DEFAULT_STATE) -> None:
         ingest=1,
         aggregators=1,
     )
-    made = asyncio.run(bootstrap.bootstrap(settings, folder.secrets))
-    typer.echo(made.admin_token)

@@ -20,21 +20,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secrets: Secrets
     ingest: int
     aggregators: int
+    control_apis: int = 1
     ingest_grace_ms: str = "0"
     """How long a door serves on after it was told to stop: nothing balances between those of one stack."""
 
 
-def environment(settings: Settings, service: str, port: int, worker: int = 0) -> dict[str, str]:
-    """The environment of one process of a service; its folder is its own."""
+def environment(settings: Settings, service: str, port: int) -> dict[str, str]:
+    """What every service has: Kafka, and a folder of its own."""
     folder = settings.state.data(service)
     folder.mkdir(parents=True, exist_ok=True)
     return {
         "FLIGHTLINE_KAFKA": settings.addresses.kafka,
-        "FLIGHTLINE_POSTGRES": settings.addresses.postgres,
-        "FLIGHTLINE_CLICKHOUSE": settings.addresses.clickhouse,
         "FLIGHTLINE_STATE": str(folder),
         "FLIGHTLINE_BIND": f"{HOST}:{port}",
-        "FLIGHTLINE_WORKER": str(worker),
+    }
+
+
+def _databases(settings: Settings) -> dict[str, str]:
+    """For all but the doors, which need none and are the ones that anyone may reach."""
+    return {
+        "FLIGHTLINE_POSTGRES": settings.addresses.postgres,
+        "FLIGHTLINE_CLICKHOUSE": settings.addresses.clickhouse,
     }
 
 
@@ -46,8 +52,7 @@ def ingest(settings: Settings) -> list[ProcessSpec]:
             name="ingest",
             log=f"ingest-{worker}",
             argv=[sys.executable, "-m", "ingest"],
-            env=environment(settings, "ingest", port, worker)
-            | {"FLIGHTLINE_GRACE_MS": settings.ingest_grace_ms},
+            env=environment(settings, "ingest", port) | {"FLIGHTLINE_GRACE_MS": settings.ingest_grace_ms},
             is_ready=lambda: responds(f"http://{HOST}:{port}/ready"),
         )
         for worker in range(settings.ingest)
@@ -66,7 +71,8 @@ def _aggregator(settings: Settings, worker: int) -> ProcessSpec:
         name="aggregator",
         log=f"aggregator-{worker}",
         argv=[sys.executable, "-m", "aggregator"],
-        env=environment(settings, "aggregator", port, worker)
+        env=environment(settings, "aggregator", port)
+        | _databases(settings)
         | {
             "FLIGHTLINE_METRICS_BIND": bind,
             # Back within Kafka's session timeout, a restarted worker goes on without a rebalance.
@@ -76,22 +82,32 @@ def _aggregator(settings: Settings, worker: int) -> ProcessSpec:
     )
 
 
-def control_api(settings: Settings) -> ProcessSpec:
-    """The control API, HTTP and gRPC."""
+def control_apis(settings: Settings) -> list[ProcessSpec]:
+    """The control API, HTTP and gRPC: its processes share both ports."""
     port = settings.ports.control_api
-    return ProcessSpec(
-        name="control_api",
-        log="control_api",
-        argv=[sys.executable, "-m", "control_api"],
-        env=control_api_environment(settings),
-        is_ready=lambda: responds(f"http://{HOST}:{port}/ready"),
-    )
+    return [
+        ProcessSpec(
+            name="control_api",
+            log="control_api" if worker == 0 else f"control_api-{worker}",
+            argv=[sys.executable, "-m", "control_api"],
+            env=control_api_environment(settings),
+            is_ready=lambda: responds(f"http://{HOST}:{port}/ready"),
+        )
+        for worker in range(settings.control_apis)
+    ]
 
 
 def control_api_environment(settings: Settings) -> dict[str, str]:
     """Also what its bootstrap runs with."""
-    return environment(settings, "control_api", settings.ports.control_api) | {
-        "FLIGHTLINE_GRPC_BIND": f"{HOST}:{settings.ports.grpc}",
-        "FLIGHTLINE_JWT_SECRET": settings.secrets.jwt_secret,
-        "FLIGHTLINE_INGEST_URL": f"http://{HOST}:{settings.ports.ingest}",
-    }
+    return (
+        environment(settings, "control_api", settings.ports.control_api)
+        | _databases(settings)
+        | {
+            "FLIGHTLINE_GRPC_BIND": f"{HOST}:{settings.ports.grpc}",
+            "FLIGHTLINE_JWT_SECRET": settings.secrets.jwt_secret,
+            "FLIGHTLINE_INGEST_URL": f"http://{HOST}:{settings.ports.ingest}",
+            # A stack of one machine is on loopback, and is asked there over http whether it is ready.
+            "FLIGHTLINE_TLS_CERT": "",
+            "FLIGHTLINE_TLS_KEY": "",
+        }
+    )

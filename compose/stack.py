@@ -34,6 +34,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ports: Ports = Ports()
     ingest: int = 1
     aggregators: int = 1
+    control_apis: int = 1
     only_engines: bool = False
 
 
@@ -101,6 +102,7 @@ class Stack:
             secrets=self._secrets,
             ingest=self._options.ingest,
             aggregators=self._options.aggregators,
+            control_apis=self._options.control_apis,
             ingest_grace_ms=self._environ.get("FLIGHTLINE_GRACE_MS", "0"),
         )
         made = await bootstrap(settings, self._state.secrets)
@@ -109,7 +111,7 @@ class Stack:
         # At the same time, but two groups: the aggregators are stopped after those who feed them.
         await asyncio.gather(
             self._supervisor.start(services.aggregators(settings)),
-            self._supervisor.start([services.control_api(settings), *services.ingest(settings)]),
+            self._supervisor.start([*services.control_apis(settings), *services.ingest(settings)]),
         )
         return msgspec.structs.replace(
             self._addresses_only(),

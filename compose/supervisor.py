@@ -55,9 +55,11 @@ class Supervisor:
         self._next += len(specs)
         group: list[asyncio.Task[None]] = []
         self._groups.append(group)
-        started = await asyncio.gather(*(self._launch(slot, spec) for slot, spec in slots))
-        for slot, process in zip((slot for slot, _ in slots), started, strict=True):
-            group.append(asyncio.create_task(self._keep_running(slot, process), name=process.spec.log))
+        started: list[Process] = []
+        for slot, spec in slots:
+            process = await self._launch(slot, spec)
+            started.append(process)
+            group.append(asyncio.create_task(self._keep_running(slot, process), name=spec.log))
         waits = [asyncio.create_task(self._until_ready(process)) for process in started]
         try:
             await asyncio.gather(*waits)
@@ -131,7 +133,7 @@ class Supervisor:
         """None when the system has no room for a process, or lacks its program: it may have later."""
         try:
             return await self._launch(slot, spec)
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no new thread
             log.warning("process can't be started, trying again", name=spec.log, error=str(error))
             return None
 

@@ -16,7 +16,7 @@ from schemas import access_keys, budget_gates, campaign_state
 from schemas.access_keys import AccessKey
 from schemas.budget_gates import BudgetGate
 from schemas.campaign_state import CampaignState
-from sql.consumers import end_consumer
+from sql.consumers import end_consumer, positions
 
 log = structlog.get_logger(__name__)
 
@@ -118,11 +118,10 @@ class CampaignFeed:
         ends = await consumer.end_offsets(check.partitions)
         for source in self._sources.values():
             source.table.begin_full_read()
-        while behind := [part for part in check.partitions if await consumer.position(part) < ends[part]]:
+        while any(at < ends[part] for part, at in (await positions(consumer, check.partitions)).items()):
             await self._poll(consumer)
             await check.when_due()
             metrics.FEED_COMPLETE.set(self.complete)
-            log.debug("feed.reading", partitions_behind=len(behind))
         dropped = sum(source.table.end_full_read() for source in self._sources.values())
         self.changes += dropped
         self.complete = True
@@ -171,8 +170,8 @@ class _Check:
             return
         self._next = time.monotonic() + _CHECK_SECONDS
         ends = await self._consumer.end_offsets(self.partitions)
-        positions = {part: await self._consumer.position(part) for part in self.partitions}
-        if shorter := [part for part in self.partitions if ends[part] < positions[part]]:
+        read_to = await positions(self._consumer, self.partitions)
+        if shorter := [part for part in self.partitions if ends[part] < read_to[part]]:
             raise LogReplaced(f"{shorter[0].topic} ends before what was read of it")
-        if stalled := self._progress.stalled(positions, ends):
-            raise ReadingStopped(f"{stalled[0].topic} is read no further than {positions[stalled[0]]}")
+        if stalled := self._progress.stalled(read_to, ends):
+            raise ReadingStopped(f"{stalled[0].topic} is read no further than {read_to[stalled[0]]}")

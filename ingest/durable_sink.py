@@ -13,7 +13,7 @@ from ingest.errors import NotConfirmed, NotDurable, SpoolRefused
 from ingest.kafka_sink import KafkaSink
 from ingest.spool import Spool
 from schemas.events import TrackingEvent
-from schemas.ids import partition_of
+from schemas.ids import partitions_of
 
 log = structlog.get_logger(__name__)
 
@@ -98,8 +98,8 @@ class DurableSink:
             raise NotDurable(f"Kafka is away and {refusal}", _RETRY_SECONDS)
 
     def store(self, events: Sequence[TrackingEvent], done: Done) -> None:
-        """Calls `done` when all events are durable, or not all are known to be in time. NotDurable when it
-        is clear at once."""
+        """Calls `done` when all events, of one organization, are durable, or not all are known to be in time.
+        NotDurable when it is clear at once."""
         self.require_room()
         groups = [
             (partition, lines, count)
@@ -132,13 +132,12 @@ class DurableSink:
         if not partitions:
             yield _UNKNOWN_PARTITION, events
             return
+        places = partitions_of(events[0].organization_id, [event.event_id for event in events], partitions)
         if len(events) == 1:
-            event = events[0]
-            yield partition_of(event.organization_id, event.event_id, partitions), events
+            yield places[0], events
             return
         groups: dict[int, list[TrackingEvent]] = {}
-        for event in events:
-            partition = partition_of(event.organization_id, event.event_id, partitions)
+        for partition, event in zip(places, events, strict=True):
             groups.setdefault(partition, []).append(event)
         yield from groups.items()
 

@@ -78,17 +78,22 @@ class KafkaSink:
             raise NotConfirmed("Kafka is away")
         try:
             async with asyncio.timeout(self._deadline):
-                acknowledged = await producer.send(
-                    TRACKING_EVENTS, lines, partition=partition, headers=RECORD_HEADERS
-                )
-                if self._producer is not producer:
-                    raise NotConfirmed("the producer was given up")
-                await self._confirmed(acknowledged)
-        except (TimeoutError, KafkaError, OSError) as error:
+                await self._sent(producer, partition, lines)
+        except NotConfirmed:
+            raise
+        except Exception as error:  # aiokafka's own mistakes too: the spool takes the record
             self._give_up(producer, error)
             raise NotConfirmed("Kafka did not confirm in time") from error
         if self._producer is producer:
             self._circuit.succeeded()
+
+    async def _sent(self, producer: AIOKafkaProducer, partition: int, lines: bytes) -> None:
+        acknowledged = await producer.send(
+            TRACKING_EVENTS, lines, partition=partition, headers=RECORD_HEADERS
+        )
+        if self._producer is not producer:
+            raise NotConfirmed("the producer was given up")
+        await self._confirmed(acknowledged)
 
     async def _confirmed(self, acknowledged: asyncio.Future[object]) -> None:
         """Returns when it is; raises NotConfirmed when the producer is given up in the meantime."""

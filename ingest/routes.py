@@ -244,9 +244,7 @@ class Routes:
             raise unavailable(str(error), error.retry_after) from None
 
     def _count(self, judgement: Judgement, key: AccessKey, now: int) -> None:
-        count = metrics.EVENTS.add
-        for result in judgement.results:
-            count(result.status, result.reason or "")
+        metrics.EVENTS.add_all([(result.status, result.reason or "") for result in judgement.results])
         for refused in judgement.refused:
             self._samples.keep(refused, key, now)
 

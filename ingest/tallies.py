@@ -5,7 +5,8 @@ of a request went into that. The door counts in one thread.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -32,6 +33,12 @@ class Tally(Collector):
         """One more with these values of the labels."""
         counts = self._counts
         counts[values] = counts.get(values, 0) + 1
+
+    def add_all(self, many: Iterable[tuple[str | int, ...]]) -> None:
+        """One more for each."""
+        counts = self._counts
+        for values, count in Counter(many).items():
+            counts[values] = counts.get(values, 0) + count
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """What Prometheus is shown."""

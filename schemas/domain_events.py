@@ -1,5 +1,6 @@
 """`campaign-events`: what happened to campaigns, as CloudEvents 1.0 (structured JSON), by campaign id."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -41,3 +42,8 @@ class DomainEvent(msgspec.Struct, frozen=True, kw_only=True):
     correlationid: str | None = None
     traceparent: str | None = None
     data: dict[str, Any]
+
+
+def time_of(at: datetime) -> str:
+    """The `time` of an event: RFC 3339 in UTC, to the millisecond."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -35,7 +35,7 @@ def topics(tracking_partitions: int) -> tuple[Topic, ...]:
         # One partition: a campaign's events come from all partitions, and its windows need them in one place.
         Topic(campaign_activity.TOPIC, 1, {"retention.ms": str(_DAY_MS)}),
         # As many partitions as campaign-activity: Faust gives both to the same worker. Small segments: values
-        # are written anew every second, and the newest segment is never compacted but read at every start.
+        # are written anew every minute, and the newest segment is never compacted but read at every start.
         Topic(CAMPAIGN_WINDOWS_CHANGELOG, 1, {**_COMPACTED, "segment.bytes": str(16 * 1024 * 1024)}),
         Topic(domain_events.TOPIC, 4, {"retention.ms": str(30 * _DAY_MS)}),
         Topic(dead_letters.TOPIC, 1, {"retention.ms": str(30 * _DAY_MS)}),

@@ -8,7 +8,7 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from sql.consumers import end_consumer
+from sql.consumers import end_consumer, positions
 
 _FETCH_WAIT_MS = 100
 _KAFKA_SECONDS = 10.0
@@ -67,7 +67,7 @@ class CompactedLog:
         async with asyncio.timeout(_KAFKA_SECONDS):
             ends = await self._consumer.end_offsets(partitions)
         began = time.monotonic()
-        while [part for part in partitions if await self._consumer.position(part) < ends[part]]:
+        while any(at < ends[part] for part, at in (await positions(self._consumer, partitions)).items()):
             if await self.poll(_FETCH_WAIT_MS / 1000):
                 began = time.monotonic()
             elif time.monotonic() - began > _KAFKA_SECONDS:

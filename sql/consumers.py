@@ -1,15 +1,26 @@
-"""Ends aiokafka's consumers, in whatever state they are."""
+"""aiokafka's consumers without a group: where they stand, and their end, in whatever state they are."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 log = structlog.get_logger(__name__)
 
+_POSITION_SECONDS = 10.0
 _END_SECONDS = 2.0
 _COORDINATOR_TASKS = ("_heartbeat_task", "_commit_refresh_task", "_coordination_task")
+
+
+async def positions(
+    consumer: "AIOKafkaConsumer[Any, Any]", partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The next offset of each. TimeoutError where aiokafka would wait for ever: for a fetcher that has ended
+    before it knew its first one."""
+    async with asyncio.timeout(_POSITION_SECONDS):
+        return {part: await consumer.position(part) for part in partitions}
 
 
 async def end_consumer(consumer: "AIOKafkaConsumer[Any, Any]") -> None:

@@ -27,6 +27,11 @@ class Block(msgspec.Struct, frozen=True):
     epoch: int
     attempt: int
 
+    @property
+    def offsets(self) -> int:
+        """How many offsets of the log it stands for."""
+        return self.next_offset - self.first_offset
+
 
 _XOR = np.uint64(0x4CF2D2BAAE6DA887)
 _MULTIPLY_1 = np.uint64(0xFF51AFD7ED558CCD)
@@ -50,3 +55,8 @@ def position_hash(positions: Iterable[int]) -> int:
     x = (x ^ (x >> _SHIFT)) * _MULTIPLY_2
     x = x ^ (x >> _SHIFT)
     return int(x.sum(dtype=np.uint64).astype(np.int64))
+
+
+def hash_of_all(parts: Iterable[int]) -> int:
+    """The position hash of parts together: a sum, as each of them is."""
+    return int(np.fromiter(parts, dtype=np.int64).sum(dtype=np.int64))

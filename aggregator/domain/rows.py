@@ -1,14 +1,17 @@
 """The rows that ClickHouse gets: a pure function of the log and of what the ledger keeps of a batch."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
 from aggregator.domain.batch import Batch
 from aggregator.domain.billing import Opening, Remaining
-from aggregator.domain.blocks import Block, position_hash
-from schemas.events import INDEX_BITS, TrackingEvent
+from aggregator.domain.blocks import Block, hash_of_all, position_hash
+from schemas.events import INDEX_BITS, TrackingEvent, encode_events
 from schemas.reasons import Unbilled
+
+_DAY_MS = 86_400_000
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):
@@ -84,6 +87,20 @@ class Charged(msgspec.Struct, frozen=True, gc=False):
     event: TrackingEvent
 
 
+class Lines(msgspec.Struct, frozen=True, gc=False):
+    """Rows as ClickHouse is sent them, a line each, and what a block of them is judged by. `months` (YYYYMM)
+    are those in which they were received.
+
+    Rows wait like this: a line takes half of what a decoded event does.
+    """
+
+    content: bytes = b""
+    count: int = 0
+    billed: int = 0
+    position_hash: int = 0
+    months: frozenset[int] = frozenset()
+
+
 def charged_of(batch: Batch, record: BatchRecord) -> list[Charged]:
     """What becomes rows of a billed batch: the same, whoever computes it and whenever."""
     duplicates = set(record.duplicates)
@@ -106,14 +123,50 @@ def rows_of(batch: Batch, record: BatchRecord) -> list[EventRow]:
     return [_row(charged, batch.partition, batch.incarnation) for charged in charged_of(batch, record)]
 
 
-def filled(block: Block, rows: Sequence[Charged]) -> Block:
+def lines_of(rows: Sequence[Charged]) -> Lines:
+    """Each event's line as in the log, with its position and what was billed before its own fields.
+
+    ClickHouse makes the row of it (insert_block.sql): half as much work as making the rows here.
+    """
+    lines = encode_events([row.event for row in rows]).split(b"\n")
+    content = b"".join(
+        [
+            b'{"position":%d,"billed":%d,"overdelivery":%d,%b\n'
+            % (row.position, row.billed, row.overdelivery, line[1:])
+            for row, line in zip(rows, lines, strict=False)  # behind the last line nothing follows
+        ]
+    )
+    return Lines(
+        content,
+        len(rows),
+        sum(row.billed for row in rows),
+        position_hash(row.position for row in rows),
+        frozenset(map(_month, {row.event.received_at // _DAY_MS for row in rows})),
+    )
+
+
+def joined(parts: Sequence[Lines]) -> Lines:
+    """All of them, in this order."""
+    return Lines(
+        b"".join([each.content for each in parts]),
+        sum(each.count for each in parts),
+        sum(each.billed for each in parts),
+        hash_of_all(each.position_hash for each in parts),
+        frozenset[int]().union(*(each.months for each in parts)),
+    )
+
+
+def filled(block: Block, lines: Lines) -> Block:
     """The block with the figures of these rows."""
     return msgspec.structs.replace(
-        block,
-        event_rows=len(rows),
-        billed=sum(row.billed for row in rows),
-        position_hash=position_hash(row.position for row in rows),
+        block, event_rows=lines.count, billed=lines.billed, position_hash=lines.position_hash
     )
+
+
+def _month(day: int) -> int:
+    """Of a day since 1970."""
+    at = datetime.fromtimestamp(day * _DAY_MS / 1000, UTC)
+    return at.year * 100 + at.month
 
 
 def _row(charged: Charged, partition: int, incarnation: int) -> EventRow:

@@ -124,10 +124,6 @@ class CampaignWindows(msgspec.Struct, array_like=True):
     seen: dict[int, tuple[int, int]] = {}
     raised: dict[Metric, Raised] = {}
 
-    def has_counted(self, batch: BatchActivity) -> bool:
-        """Whether this batch was counted before."""
-        return (batch.incarnation, batch.next_offset) <= self.seen.get(batch.partition, _NOTHING)
-
     def merge(self, fresh: "Fresh") -> None:
         """Counts what was collected of the campaign, none of which was counted before."""
         self.seen |= fresh.seen

@@ -63,7 +63,7 @@ def command(  # noqa: PLR0917  options of a command line, given by name
         str | None,
         typer.Option(
             help="The column that identifies an event. Without it ids are derived from campaign, file, row "
-            "and type: a second replay counts nothing twice."
+            "and type: a second replay within a day counts nothing twice."
         ),
     ] = None,
     now: Annotated[bool, typer.Option("--now", help="Leave out the times of the file.")] = False,
@@ -102,7 +102,7 @@ def command(  # noqa: PLR0917  options of a command line, given by name
     ready_file: Annotated[Path | None, typer.Option(help="The ready file of the running stack.")] = None,
     state: Annotated[Path, typer.Option(help="The folder of the running stack.")] = DEFAULT_STATE,
 ) -> None:
-    """Send a file of events through the door, each exactly once however often it is replayed.
+    """Send a file of events through the door, each exactly once, also when it is replayed within a day.
 
     Times more than 7 days back need a key with the scope events:backfill (the stack's server key has it);
     such events count in reports and are not billed. Rows that don't parse are reported by line and skipped.

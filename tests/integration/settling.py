@@ -135,7 +135,9 @@ class Log:
 class Owner:
     """One process that owns partitions; `failures` is what would have ended it."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, clickhouse: Client) -> None:
+    def __init__(
+        self, settings: Settings, pool: asyncpg.Pool, clickhouse: Client, clock: Callable[[], int]
+    ) -> None:
         self.failures: list[BaseException] = []
         self.log_reader = LogReader(settings.kafka)
         self.recovery_reader = LogReader(settings.kafka)
@@ -149,7 +151,7 @@ class Owner:
             self.recovery_reader,
             Incarnations(IncarnationLedger(pool), self.log_reader),
             DeadLetters(_no_dead_letters),
-            clock_ms=clock_ms,
+            clock_ms=clock,
             on_crossing=lambda: None,
             on_failure=self.failures.append,
         )
@@ -174,6 +176,7 @@ async def owner(
     state: Path,
     *,
     through: Callable[[ClickHouse], Client] = lambda clickhouse: clickhouse,
+    clock: Callable[[], int] = clock_ms,
     **settings: Any,
 ) -> AsyncIterator[Owner]:
     """An owner with connections of its own; handed over at the end of the block. `through` may put something
@@ -187,9 +190,10 @@ async def owner(
         "state": state,
         "owner": str(uuid4()),
         "store_linger_seconds": 0.01,
+        "store_interval_seconds": 0.01,
         "verify_after_seconds": 0.2,
     }
-    made = Owner(Settings(**(values | settings)), pool, through(clickhouse))
+    made = Owner(Settings(**(values | settings)), pool, through(clickhouse), clock)
     try:
         yield made
     finally:

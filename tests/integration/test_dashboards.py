@@ -17,7 +17,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from aggregator.domain.blocks import Block, position, position_hash
-from aggregator.domain.rows import EventRow
+from aggregator.domain.rows import EventRow, lines_of
 from aggregator.event_store import EventStore
 from compose.secrets import load_or_make
 from sql.load import ROOT, clickhouse_query
@@ -85,7 +85,7 @@ async def client(clickhouse_url: str) -> AsyncIterator[AsyncClient]:
         rows = ROWS[number::3]
         hashed = position_hash(position(each.log_offset, each.event_index) for each in rows)
         block = Block(1, 0, number, 0, 12, len(rows), sum(each.billed for each in rows), hashed, 1, 1)
-        await store.insert(block, [charged(each) for each in rows])
+        await store.insert(block, lines_of([charged(each) for each in rows]))
         assert (await store.verify(block)).exact
     yield client
     await client.close()

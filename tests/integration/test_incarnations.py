@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from aggregator import settlement
+from aggregator.app import clock_ms
 from aggregator.errors import LogGapError
 from tests.integration.settling import Books, Owner, account, impression, owner, until
 
@@ -224,3 +226,93 @@ async def test_of_a_log_that_went_before_the_window_nobody_asks_clickhouse(
     await books.ledger.execute("UPDATE ledger.incarnations SET began_at = now() - interval '25 hours'")
     async with owner(*books.without_clickhouse, tmp_path / "three") as third:
         assert await asyncio.wait_for(third.settlement.assign([PARTITION]), 60) == {PARTITION: 1}
+
+
+async def test_ids_of_a_log_before_are_known_for_as_long_as_billing_stood_still(
+    books: Books, tmp_path: Path
+) -> None:
+    campaign = await account(books.ledger)
+    async with owner(*books.engines, tmp_path / "one") as first:
+        records = await ten_billed(books, campaign, first)
+        await until(books.is_settled, "all is stored")
+    await books.log.make_anew()
+    await books.log.write(PARTITION, [impression(campaign, "new")])
+    async with owner(*books.engines, tmp_path / "two") as second:
+        await second.bill(PARTITION)
+        await until(books.is_settled, "all is stored")
+    (copy,) = await books.log.write(PARTITION, records[0])
+
+    def three_days_later() -> int:
+        return clock_ms() + 3 * 24 * 3600 * 1000
+
+    async with owner(*books.engines, tmp_path / "three", clock=three_days_later) as third:
+        assert await third.bill(PARTITION) == copy
+    assert await books.counted(campaign) == (21, 21_000, 2)
+
+
+async def test_a_partition_whose_claim_waits_for_clickhouse_holds_up_no_other(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "_CLAIM_TRIES", 1)
+    campaign, free = await account(books.ledger), PARTITION + 1
+    async with owner(*books.engines, tmp_path / "one") as first:
+        await ten_billed(books, campaign, first)
+        await until(books.is_settled, "all is stored")
+    await books.log.make_anew()
+    await books.log.write(free, [impression(campaign, "of another partition")])
+    claimed: dict[int, int] = {}
+
+    async def go_on(partition: int, offset: int) -> None:
+        claimed[partition] = offset
+
+    async with owner(*books.without_clickhouse, tmp_path / "two") as second:
+        claiming = asyncio.create_task(second.settlement.assign([PARTITION, free], go_on))
+
+        async def is_free() -> bool:
+            return free in claimed
+
+        await until(is_free, "the other one is claimed")
+        await asyncio.sleep(3)  # for several tries of the first
+        assert not claiming.done()
+        await second.bill_from(free, claimed[free])
+        assert not second.failures
+        claiming.cancel()
+        await asyncio.gather(claiming, return_exceptions=True)
+    assert claimed == {free: 0}
+    assert (await books.counted(campaign))[0] == 21
+
+
+async def test_a_ledger_that_was_set_back_bills_again_and_every_row_stands_there_once(
+    books: Books, tmp_path: Path
+) -> None:
+    campaign, ledger = await account(books.ledger), ("partitions", "batches", "blocks", "accounts")
+    async with owner(*books.engines, tmp_path) as first:
+        await ten_billed(books, campaign, first)
+        await until(books.is_settled, "all is stored")
+    for table in ledger:
+        await books.ledger.execute(f"CREATE TABLE kept_{table} (LIKE ledger.{table})")
+        await books.ledger.execute(f"INSERT INTO kept_{table} SELECT * FROM ledger.{table}")  # noqa: S608  our own names
+    await books.log.write(PARTITION, *[[impression(campaign, f"later {n}")] for n in range(10)])
+    for _ in range(3):  # each a new owner, and so a new epoch
+        async with owner(*books.engines, tmp_path) as second:
+            await second.bill(PARTITION)
+            await until(books.is_settled, "all is stored")
+    assert await books.counted(campaign) == (30, 30_000, 0)
+    for table in ledger:
+        await books.ledger.execute(f"DELETE FROM ledger.{table}")  # noqa: S608  the same
+        await books.ledger.execute(f"INSERT INTO ledger.{table} SELECT * FROM kept_{table}")  # noqa: S608  the same
+    await books.log.write(PARTITION, [impression(campaign, "later 3"), impression(campaign, "new")])
+
+    async def is_billed_again() -> bool:
+        """By the first owner whose epoch the fence does not refuse: a process that ends is started again."""
+        async with owner(*books.engines, tmp_path) as again:
+            await again.bill(PARTITION)
+            while not again.failures:
+                if await books.is_settled() and not await books.reconciled():
+                    return True
+                await asyncio.sleep(0.2)
+        return False
+
+    await until(is_billed_again, "all is billed and stored again")
+    assert await books.counted(campaign) == (31, 31_000, 1)
+    assert len(await books.stored()) == 31

@@ -73,7 +73,7 @@ _partitions = iter(range(1_000))
 
 
 async def claimed(ledger: Ledger, owner: str = "one") -> Claim:
-    return await ledger.claim(next(_partitions), "", owner)
+    return await ledger.claim(next(_partitions), owner)
 
 
 async def test_a_batch_is_billed_once_and_a_second_try_is_refused(ledger: Ledger, pool: asyncpg.Pool) -> None:
@@ -88,7 +88,7 @@ async def test_a_batch_is_billed_once_and_a_second_try_is_refused(ledger: Ledger
 
 async def test_an_owner_that_was_replaced_bills_nothing(ledger: Ledger, pool: asyncpg.Pool) -> None:
     claim, campaign = await claimed(ledger), await account(pool, None)
-    newer = await ledger.claim(claim.partition, "", "another")
+    newer = await ledger.claim(claim.partition, "another")
     assert newer.epoch == claim.epoch + 1
     with pytest.raises(FencedError):
         await ledger.bill(claim, batch(claim, 0, impression(campaign)), [])
@@ -97,7 +97,7 @@ async def test_an_owner_that_was_replaced_bills_nothing(ledger: Ledger, pool: as
 
 async def test_the_same_owner_keeps_its_epoch(ledger: Ledger) -> None:
     claim = await claimed(ledger)
-    assert await ledger.claim(claim.partition, "", "one") == claim
+    assert await ledger.claim(claim.partition, "one") == claim
 
 
 async def test_a_batch_that_skips_an_offset_is_refused(ledger: Ledger, pool: asyncpg.Pool) -> None:

@@ -165,3 +165,23 @@ async def test_what_stands_in_the_default_parts_goes_with_its_day(
     await books.ledger.execute("SELECT ledger.create_day($1)", LONG_AGO + timedelta(days=1))
     assert await drop_old_days(Ledger(pool), today, 7 * 24 * 3600) == [LONG_AGO + timedelta(days=1)]
     assert await books.ledger.fetchval("SELECT count(*) FROM ledger.batches") == 0
+
+
+async def test_a_block_whose_batches_went_with_the_day_before_is_what_is_left_of_it(
+    books: Books, tmp_path: Path, pool: asyncpg.Pool
+) -> None:
+    """The first block of a day has batches of the day before, which goes a day earlier."""
+    today = await billed_and_stored(books, tmp_path, 5)
+    await books.ledger.execute("SELECT ledger.create_day($1)", LONG_AGO)
+    await books.ledger.execute("UPDATE ledger.batches SET billed_at = $1", LONG_AGO)
+    assert await drop_old_days(Ledger(pool), today, 7 * 24 * 3600) == [LONG_AGO]
+    await books.rows.command("TRUNCATE TABLE events")
+    async with owner(*books.engines, tmp_path, compare_all_every_seconds=0.1) as second:
+        await second.settlement.assign([PARTITION])
+
+        async def is_told() -> bool:
+            return bool(await books.losses())
+
+        await until(is_told, "the loss is told")
+        assert not second.failures
+    assert await books.losses() == [(0, 0, 5, 5, 5_000)]

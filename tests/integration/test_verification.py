@@ -77,7 +77,7 @@ async def test_who_was_replaced_or_looked_at_an_older_attempt_verifies_nothing(
         await until(is_stored, "the block is stored")
     pool = await connect_pool(books.engines[1], 2)
     blocks = BlockLedger(pool)
-    claim = await Ledger(pool).claim(PARTITION, "", "someone")
+    claim = await Ledger(pool).claim(PARTITION, "someone")
     block = await blocks.find_block(Block(PARTITION, 0, 0, 0, 0, 0, 0, 0, 0, 0))
     assert block is not None
     with pytest.raises(FencedError):
@@ -103,7 +103,7 @@ async def test_a_day_that_is_dropped_while_its_blocks_are_looked_at_fences_nobod
         await until(books.is_settled, "all is verified")
     pool = await connect_pool(books.engines[1], 2)
     blocks = BlockLedger(pool)
-    claim = await Ledger(pool).claim(PARTITION, "", "someone")
+    claim = await Ledger(pool).claim(PARTITION, "someone")
     looked_at = await blocks.blocks_verified(claim, -1, 10)
     assert len(looked_at) == 3
     await books.ledger.execute("UPDATE ledger.blocks SET verified_at = NULL")

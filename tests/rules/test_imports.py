@@ -1,8 +1,11 @@
 """Who may import whom. ARCHITECTURE.md says why."""
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,9 @@ MAY_IMPORT = {
 }
 DOMAIN_LIBRARIES = {"msgspec", "numpy", "crawlerdetect", "uuid_utils"}
 """Libraries that compute and do no I/O; everything else of a domain is the standard library's."""
+
+BUILD_ONLY = {"protobuf.py"}
+"""Run by a developer only, with what the development group has."""
 
 DOMAIN_FORBIDDEN_STANDARD = {"asyncio", "os", "socket", "subprocess", "time", "pathlib", "logging", "random"}
 """A domain does no I/O, has no clock and no environment: time and chance are arguments."""
@@ -62,8 +68,22 @@ def test_a_domain_is_pure(package: str) -> None:
             ), where
 
 
-def test_only_app_builds_adapters_of_a_service() -> None:
-    """The composition root is one file: no other file of a service imports its `app`, but `__main__`."""
+@pytest.mark.parametrize("package", sorted(OURS))
+def test_what_is_imported_is_a_dependency_of_ours_and_not_of_another(package: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[\[<>=~!; ]", each)[0] for each in project["dependencies"]}
+    of_module = packages_distributions()
+    for path in sources(ROOT / package):
+        for module in imported(path):
+            top = module.partition(".")[0]
+            if top in sys.stdlib_module_names or top in OURS or path.name in BUILD_ONLY:
+                continue
+            names = {name.lower().replace("_", "-") for name in of_module.get(top, ())}
+            assert names & declared, f"{path.relative_to(ROOT)} imports {module} of {names or 'nowhere'}"
+
+
+def test_nothing_imports_the_app_of_a_service_but_its_main() -> None:
+    """The composition root is one file, above all others."""
     for package in ("ingest", "aggregator", "control_api"):
         for path in sources(ROOT / package):
             if path.name in {"__main__.py", "app.py"}:

@@ -1,4 +1,4 @@
-"""What the repository itself promises: no hosts in the lock, nothing that is not used to be found twice."""
+"""What the repository itself promises of its lock, its dependencies and its modules."""
 
 import re
 import tomllib
@@ -26,7 +26,7 @@ def test_each_dependency_has_a_reason_in_contributing() -> None:
         assert re.search(rf"^- `{re.escape(name)}`: ", reasons, re.MULTILINE), f"no reason for {name}"
 
 
-def test_every_public_name_of_a_service_has_a_docstring_in_its_module() -> None:
+def test_every_module_says_what_it_is() -> None:
     for package in ("ingest", "aggregator", "control_api", "schemas", "sql", "compose"):
         for path in (ROOT / package).rglob("*.py"):
             text = path.read_text().strip()

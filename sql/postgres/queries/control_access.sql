@@ -23,7 +23,11 @@ INSERT INTO control.control_keys (
 ) VALUES (:id, :organization_id, :name, :key_hash, :hint, :scopes, :created_by, :created_at, :expires_at);
 
 -- name: list_control_keys
-SELECT * FROM control.control_keys WHERE organization_id = :organization_id ORDER BY id;
+SELECT *
+FROM control.control_keys
+WHERE organization_id = :organization_id AND (:after::uuid IS NULL OR id > :after::uuid)
+ORDER BY id
+LIMIT :most;
 
 -- name: lock_control_key^
 SELECT * FROM control.control_keys WHERE id = :id AND organization_id = :organization_id FOR UPDATE;
@@ -44,14 +48,14 @@ FROM (
 ) AS u
 WHERE k.id = u.id;
 
--- name: take_attempts
--- Counts an attempt in each bucket, in one order for all; a window that is over begins anew.
+-- name: take_attempt^
+-- Counts an attempt in a bucket; a window that is over begins anew.
 INSERT INTO control.login_attempts AS a (bucket, attempts, window_ends)
-SELECT b.bucket, 1, :ends::timestamptz FROM unnest(:buckets::bytea[]) AS b (bucket) ORDER BY b.bucket
+VALUES (:bucket, 1, :ends)
 ON CONFLICT (bucket) DO UPDATE SET
     attempts = CASE WHEN a.window_ends <= :now THEN 1 ELSE a.attempts + 1 END,
     window_ends = CASE WHEN a.window_ends <= :now THEN excluded.window_ends ELSE a.window_ends END
-RETURNING bucket, attempts, window_ends;
+RETURNING attempts, window_ends;
 
 -- name: give_attempts_back!
 -- An attempt that succeeded was none: buckets to forget, and those to count one less in. All are locked first, in the

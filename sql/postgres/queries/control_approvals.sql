@@ -15,7 +15,13 @@ FROM control.approvals
 WHERE id = :id AND campaign_id = :campaign_id AND organization_id = :organization_id;
 
 -- name: approvals_of_campaign
-SELECT * FROM control.approvals WHERE campaign_id = :campaign_id ORDER BY id DESC;
+SELECT *
+FROM control.approvals
+WHERE campaign_id = :campaign_id
+    AND (:states::text[] IS NULL OR state = ANY (:states::text[]))
+    AND (:after::uuid IS NULL OR id < :after::uuid)
+ORDER BY id DESC
+LIMIT :most;
 
 -- name: approvals_page
 -- From the newest on; a filter that is NULL does not filter.

@@ -10,7 +10,11 @@ INSERT INTO control.access_keys (
 ON CONFLICT (key_hash) DO NOTHING;
 
 -- name: list_keys
-SELECT * FROM control.access_keys WHERE organization_id = :organization_id AND NOT internal ORDER BY id;
+SELECT *
+FROM control.access_keys
+WHERE organization_id = :organization_id AND NOT internal AND (:after::uuid IS NULL OR id > :after::uuid)
+ORDER BY id
+LIMIT :most;
 
 -- name: lock_key^
 SELECT * FROM control.access_keys

@@ -1,7 +1,8 @@
 -- name: claim_partition^
--- Makes a process the owner of a partition: a new epoch when the owner before it was another one.
+-- Makes a process the owner of a partition: a new epoch when the owner before it was another one. The topic's
+-- id is not known to Kafka's clients; what tells one log from another are incarnations.
 INSERT INTO ledger.partitions AS p (partition, topic_id, epoch, owner)
-VALUES (:partition, :topic_id, 1, :owner)
+VALUES (:partition, '', 1, :owner)
 ON CONFLICT (partition) DO UPDATE
 SET epoch = p.epoch + CASE WHEN p.owner = excluded.owner THEN 0 ELSE 1 END,
     owner = excluded.owner,
@@ -93,19 +94,19 @@ SELECT * FROM unnest(:campaign_ids::uuid[], :budget_versions::integer[], :thresh
                      :log_offsets::bigint[], :event_indexes::integer[]);
 
 -- name: add_batch!
-INSERT INTO ledger.batches (partition, incarnation, first_offset, next_offset, epoch, event_rows, billed,
-                            duplicates, dead_letters, openings, last_record_hash, size)
-VALUES (:partition, :incarnation, :first_offset, :next_offset, :epoch, :event_rows, :billed,
-        :duplicates, :dead_letters, :openings, :last_record_hash, :size);
-
--- name: add_to_outbox!
-INSERT INTO ledger.outbox (topic, key, value, partition)
-SELECT topic, key, value, nullif(partition, -1)
-FROM unnest(:topics::text[], :keys::bytea[], :values::bytea[], :partitions::integer[])
-     WITH ORDINALITY AS o (topic, key, value, partition, position)
-ORDER BY position;
-
--- name: notify_outbox!
+-- With what is told of it: to the outbox in this order, and to its relay at the commit. One round trip.
+WITH batch AS (
+    INSERT INTO ledger.batches (partition, incarnation, first_offset, next_offset, epoch, event_rows, billed,
+                                duplicates, dead_letters, openings, last_record_hash, size)
+    VALUES (:partition, :incarnation, :first_offset, :next_offset, :epoch, :event_rows, :billed,
+            :duplicates, :dead_letters, :openings, :last_record_hash, :size)
+), told AS (
+    INSERT INTO ledger.outbox (topic, key, value, partition)
+    SELECT topic, key, value, nullif(partition, -1)
+    FROM unnest(:topics::text[], :keys::bytea[], :values::bytea[], :partitions::integer[])
+         WITH ORDINALITY AS o (topic, key, value, partition, position)
+    ORDER BY position
+)
 SELECT pg_notify('ledger_outbox', '');
 
 -- name: batches_between

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import clickhouse_connect
+import msgspec
 import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -324,20 +325,55 @@ def test_an_error_with_brackets_is_told_as_it_is(folder: Path) -> None:
 async def test_a_token_for_services_that_run_elsewhere_is_signed_with_their_secret(
     engines: RunningStack, folder: Path
 ) -> None:
-    secret = "a secret of services that run elsewhere"
-    elsewhere = {
+    made = await said(folder, await elsewhere(engines), "token")
+    assert Tokens(SECRET).verify(made.stdout.strip(), datetime.now(UTC)).roles == ("admin",)
+
+
+async def test_organizations_are_made_with_an_admin_and_keys_of_their_own(
+    engines: RunningStack, folder: Path
+) -> None:
+    addresses = await elsewhere(engines)
+    made = [
+        msgspec.json.decode((await said(folder, addresses, "organization", name)).stdout)
+        for name in ("Nord", "Süd")
+    ]
+    claims = [Tokens(SECRET).verify(each["admin_token"], datetime.now(UTC)) for each in made]
+    assert [each.org for each in claims] == [each["organization_id"] for each in made]
+    connection = await asyncpg.connect(addresses["FLIGHTLINE_POSTGRES"])
+    rows = await connection.fetch(
+        "SELECT o.name, count(k.id) AS keys FROM control.organizations AS o"
+        " JOIN control.access_keys AS k ON k.organization_id = o.id GROUP BY o.name ORDER BY o.name"
+    )
+    await connection.close()
+    assert [tuple(row) for row in rows] == [("Nord", 2), ("Süd", 2)]
+    assert len({each["write_key"] for each in made} | {each["server_key"] for each in made}) == 4
+    with pytest.raises(subprocess.CalledProcessError):
+        await said(folder, addresses, "organization", " ")
+
+
+SECRET = "a secret of services that run elsewhere"
+
+
+async def elsewhere(engines: RunningStack) -> dict[str, str]:
+    """The environment of a command for services that run elsewhere."""
+    return {
         "FLIGHTLINE_KAFKA": engines.ready.kafka,
         "FLIGHTLINE_POSTGRES": await engines.fresh_postgres(),
         "FLIGHTLINE_CLICKHOUSE": await engines.fresh_clickhouse(),
-        "FLIGHTLINE_JWT_SECRET": secret,
+        "FLIGHTLINE_JWT_SECRET": SECRET,
     }
-    made = await asyncio.to_thread(
+
+
+async def said(
+    folder: Path, environ: dict[str, str], command: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """What the command has said."""
+    return await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "compose.cli", "token", "--state", str(folder)],
+        [sys.executable, "-m", "compose.cli", command, *arguments, "--state", str(folder)],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
-        env={**os.environ, **elsewhere},
+        env={**os.environ, **environ},
     )
-    assert Tokens(secret).verify(made.stdout.strip(), datetime.now(UTC)).roles == ("admin",)

@@ -122,7 +122,6 @@ def test_after_a_graceful_stop_nothing_has_to_be_rebuilt(open_seen: Open) -> Non
     fill(seen, 0, 5, 10)
     again = open_seen(5)
     assert again.rebuild_from() is None
-    assert again.covered_until() == 5
     assert again.mark(keys(4, 5), positions(5, 2), 20) == [0]
 
 
@@ -133,7 +132,6 @@ def test_after_a_crash_what_was_not_sealed_is_rebuilt_from_the_log(open_seen: Op
     again = open_seen(7)
     assert again.rebuild_from() == 5
     restore(again, [5, 6], 20)
-    assert again.covered_until() == 7
     assert again.mark(keys(6, 7), positions(7, 2), 30) == [0]
 
 
@@ -278,6 +276,35 @@ def test_an_absent_id_seldom_passes_a_full_filter() -> None:
     passed, _ = bank.candidates(random.integers(0, 2**64, asked, np.uint64))
     assert len(passed) / (segments * asked) < 1 / 700
     assert bank.memory <= 32 * ids * 2
+
+
+def test_filters_widen_with_their_segments_and_keep_what_they_hold() -> None:
+    random = np.random.default_rng(8)
+    ids = 1 << 10
+    bank, held, memory = FilterBank(ids), random.integers(0, 2**64, (70, ids), np.uint64), []
+    slots = []
+    for each in held:
+        slots.append(bank.add(each))
+        memory.append(bank.memory // ids)
+    assert slots == list(range(70))
+    assert [memory[n - 1] for n in (1, 8, 9, 16, 17, 32, 33, 40, 41, 64, 65)] == [
+        16,
+        16,
+        32,
+        32,
+        64,
+        64,
+        80,
+        80,
+        96,
+        128,
+        144,
+    ]
+    bank.remove(slots[9])
+    for slot, each in zip(slots, held, strict=True):
+        indexes, candidates = bank.candidates(each[:50])
+        assert set(indexes[candidates == slot]) == (set() if slot == slots[9] else set(range(50)))
+    assert bank.add(held[9]) == slots[9]
 
 
 def test_a_removed_filter_lets_nothing_pass() -> None:

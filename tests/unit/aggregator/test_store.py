@@ -9,8 +9,8 @@ import pytest
 from aggregator.domain.batch import Batch, LogRecord
 from aggregator.domain.blocks import Block
 from aggregator.domain.losses import Loss
-from aggregator.domain.rows import BatchRecord, EventRow
-from aggregator.errors import FencedError, StoreUnavailable
+from aggregator.domain.rows import BatchRecord, Lines
+from aggregator.errors import FencedError, StoreError, StoreUnavailable
 from aggregator.event_store import Verdict
 from aggregator.postgres import Claim
 from aggregator.store import PartitionStore
@@ -30,6 +30,7 @@ class Blocks:
         self.stored: list[Block] = []
         self.attempts: list[Block] = []
         self.billed: list[BatchRecord] = []
+        self.looked_for = asyncio.Event()
 
     async def fix_block(self, block: Block, losses: Sequence[Loss]) -> None:
         assert not losses
@@ -43,6 +44,13 @@ class Blocks:
 
     async def blocks_not_stored(self, *_: object) -> list[Block]:
         return []
+
+    async def blocks_not_verified(self, *_: object) -> list[Block]:
+        self.looked_for.set()
+        return []
+
+    async def comparison_is_due(self, *_: object) -> bool:
+        return False
 
     async def batches_between(self, *place: int, most: int) -> list[BatchRecord]:
         _, _, first_offset, next_offset = place
@@ -68,17 +76,29 @@ class Rows:
         self.inserting = asyncio.Event()
         self.held: int = 0
 
-    async def raise_fence(self, *_: object) -> None:
-        return
+        self.refusals = 0
+        """So many questions are refused first: the password was changed, a part is corrupt."""
 
-    async def insert(self, _: Block, rows: Sequence[EventRow]) -> None:
+    async def raise_fence(self, *_: object) -> None:
+        self.refuse()
+
+    async def started_at(self) -> int:
+        self.refuse()
+        return 1
+
+    def refuse(self) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreError("code 516: authentication failed")
+
+    async def insert(self, _: Block, rows: Lines) -> None:
         self.inserting.set()
         if not self.answers:
             await asyncio.Event().wait()
         answer = self.answers.pop(0)
         if answer is not None:
             raise answer
-        self.held += len(rows)
+        self.held += rows.count
 
     async def verify(self, block: Block) -> Verdict:
         return Verdict(exact=self.held == block.event_rows, found=())
@@ -89,7 +109,7 @@ class Rows:
 
 def store_of(blocks: Blocks, rows: Rows, budget: RowBudget, claim: Claim = CLAIM) -> PartitionStore:
     ports: Any = (claim, blocks, blocks, rows, Log())
-    return PartitionStore(*ports, StoreLimits(0.0, 10_000, MOST_BYTES, 60.0, 60.0), budget, "me")
+    return PartitionStore(*ports, StoreLimits(0.0, 0.0, 10_000, MOST_BYTES, 60.0, 60.0), budget, "me")
 
 
 def billed(first_offset: int) -> tuple[Batch, BatchRecord]:
@@ -129,6 +149,33 @@ async def test_a_store_that_is_fenced_gives_its_rows_back() -> None:
     with pytest.raises(FencedError):
         await store.run()
     assert budget.take(ROWS, MOST_BYTES)
+
+
+async def test_what_clickhouse_refuses_for_a_while_is_tried_on_and_ends_nothing() -> None:
+    blocks, rows = Blocks(), Rows(StoreError("code 60: no such table"), None)
+    rows.refusals = 2
+    store = store_of(blocks, rows, RowBudget(ROWS, MOST_BYTES))
+    store.add(*billed(0))
+    task = asyncio.create_task(store.run())
+    async with asyncio.timeout(10):
+        await store.drain()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert rows.held == ROWS
+
+
+async def test_a_verification_that_clickhouse_refuses_is_tried_again() -> None:
+    blocks, rows = Blocks(), Rows()
+    rows.refusals = 2
+    ports: Any = (CLAIM, blocks, blocks, rows, Log())
+    limits = StoreLimits(0.0, 0.0, 10_000, MOST_BYTES, 0.01, 60.0)
+    store = PartitionStore(*ports, limits, RowBudget(ROWS, MOST_BYTES), "me")
+    task = asyncio.create_task(store.verify())
+    async with asyncio.timeout(10):
+        await blocks.looked_for.wait()
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_an_insert_of_unknown_outcome_is_replaced_under_an_attempt_of_its_own() -> None:
@@ -177,7 +224,7 @@ async def test_a_block_and_what_is_kept_in_memory_are_bounded_by_bytes_as_well()
     size = batches[0][0].size
     blocks, rows, budget = Blocks(), Rows(*[None] * 9), RowBudget(1_000, 2 * size)
     ports: Any = (CLAIM, blocks, blocks, rows, Log())
-    store = PartitionStore(*ports, StoreLimits(0.0, 10_000, 3 * size, 60.0, 60.0), budget, "me")
+    store = PartitionStore(*ports, StoreLimits(0.0, 0.0, 10_000, 3 * size, 60.0, 60.0), budget, "me")
     for each in batches:
         store.add(*each)
     assert not budget.take(1, 1)
@@ -189,3 +236,31 @@ async def test_a_block_and_what_is_kept_in_memory_are_bounded_by_bytes_as_well()
     assert [block.next_offset - block.first_offset for block in blocks.stored] == [3 * ROWS] * 3
     assert rows.held == 9 * ROWS
     assert budget.take(1_000, 2 * size)
+
+
+async def test_blocks_that_trickle_in_wait_for_company_and_many_rows_or_a_handover_do_not() -> None:
+    blocks, rows = Blocks(), Rows(*[None] * 9)
+    ports: Any = (CLAIM, blocks, blocks, rows, Log())
+    limits = StoreLimits(0.0, 1_000.0, 10_000, MOST_BYTES, 60.0, 60.0)
+    store = PartitionStore(*ports, limits, RowBudget(10_000, 64 * MOST_BYTES), "me")
+    task = asyncio.create_task(store.run())
+    many = -(-250 // ROWS)
+    offsets = iter(range(0, 10_000, ROWS))
+    async with asyncio.timeout(10):
+        store.add(*billed(next(offsets)))  # the first after a pause: soon
+        while len(blocks.stored) < 1:
+            await asyncio.sleep(0)
+        store.add(*billed(next(offsets)))  # waits for company
+        await asyncio.sleep(0.05)
+        assert len(blocks.stored) == 1
+        for _ in range(many - 1):
+            store.add(*billed(next(offsets)))
+        while len(blocks.stored) < 2:
+            await asyncio.sleep(0)
+        assert rows.held == (1 + many) * ROWS
+        store.add(*billed(next(offsets)))
+        await store.drain()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(blocks.stored) == 3
+    assert rows.held == (2 + many) * ROWS

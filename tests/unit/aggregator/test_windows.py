@@ -36,10 +36,10 @@ def activity(impressions: int = 0, clicks: int = 0, conversions: int = 0, billed
 
 def add(windows: CampaignWindows, batch: BatchActivity, activity: Activity, at: int) -> bool:
     """As a take of this batch alone does; whether it was counted."""
-    if windows.has_counted(batch):
-        return False
-    fresh = Fresh("o")
+    fresh = Fresh("o", seen=dict(windows.seen))
     fresh.add(batch, activity, at)
+    if not fresh.recent:
+        return False
     windows.merge(fresh)
     return True
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psutil
+import pytest
 import pytest_asyncio
 import structlog
 
@@ -88,6 +90,34 @@ async def test_a_process_that_cannot_be_started_for_a_while_is_tried_again(
         await until(lambda: sum("can't be started" in line["event"] for line in logged) >= 2)
     hidden.rename(program)
     await until(lambda: replaced(supervisor, old))
+
+
+async def test_where_there_is_no_room_for_a_thread_it_is_tried_again(
+    supervisor: Supervisor, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await supervisor.start([spec(Path(sys.executable))])
+    (old,), start, failures = told.pids, Process.start, [RuntimeError("can't start new thread")] * 2
+
+    async def start_later(wanted: ProcessSpec, logs: Path) -> Process:
+        if failures:
+            raise failures.pop()
+        return await start(wanted, logs)
+
+    monkeypatch.setattr(Process, "start", start_later)
+    os.kill(old, 9)
+    await until(lambda: replaced(supervisor, old))
+
+
+async def test_what_was_started_beside_a_process_that_cannot_be_is_stopped(
+    tmp_path: Path, told: Told
+) -> None:
+    supervisor = Supervisor(tmp_path / "logs", told)
+    with pytest.raises(FileNotFoundError):
+        await supervisor.start([spec(Path(sys.executable)), spec(tmp_path / "missing")])
+    (started,) = told.pids
+    await supervisor.stop()
+    assert told.pids == []
+    assert not psutil.pid_exists(started)
 
 
 def test_a_line_of_the_log_that_cannot_be_written_ends_nothing() -> None:

@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from sql import consumers
-from sql.consumers import end_consumer
+from sql.consumers import end_consumer, positions
 
 
 class Consumer:
@@ -54,3 +55,15 @@ async def test_the_callers_own_cancellation_is_not_swallowed() -> None:
     ending.cancel()
     await asyncio.wait({ending})
     assert ending.cancelled()
+
+
+async def test_a_position_that_is_never_known_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Unplaced:
+        async def position(self, _: TopicPartition) -> None:
+            await hangs()
+
+    monkeypatch.setattr(consumers, "_POSITION_SECONDS", 0.05)
+    with pytest.raises(TimeoutError):
+        await positions(cast("Any", Unplaced()), [TopicPartition("t", 0)])
