@@ -7,17 +7,18 @@ import signal
 import socket
 import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 import structlog
 import uvloop
-from granian.constants import Interfaces
+from granian.constants import Interfaces, SSLProtocols
 from granian.server.embed import Server
 
 from control_api.app import create_app
 from control_api.errors import SettingsError
 from control_api.life import Life
-from control_api.settings import GrpcSettings, Settings, load
+from control_api.settings import Settings, load
 from schemas.process import allow_connections
 
 _WAITING_CONNECTIONS, _MOST_CONNECTIONS = 1_024, 4_096
@@ -35,7 +36,9 @@ def main() -> None:
         _require_free("FLIGHTLINE_BIND", settings.host, settings.port)
         if settings.grpc is not None:
             _require_free("FLIGHTLINE_GRPC_BIND", settings.grpc.host, settings.grpc.port)
-            _require_certificate(settings.grpc)
+            grpc = settings.grpc
+            _require_certificate("FLIGHTLINE_GRPC_TLS_…", grpc.certificate, grpc.key, grpc.client_ca)
+        _require_certificate("FLIGHTLINE_TLS_…", settings.certificate, settings.key)
     except SettingsError as error:
         sys.exit(f"control_api: {error}")
     _configure_logging()
@@ -54,15 +57,17 @@ def _require_free(name: str, host: str, port: int) -> None:
         raise SettingsError(f"{name} cannot be bound: {error}.") from None
 
 
-def _require_certificate(grpc: GrpcSettings) -> None:
-    """Raises SettingsError when its files cannot be used: before anything is started."""
-    if grpc.certificate is None or grpc.key is None:
+def _require_certificate(
+    names: str, certificate: str | None, key: str | None, client_ca: str | None = None
+) -> None:
+    """Raises SettingsError when the files cannot be used: before anything is started."""
+    if certificate is None or key is None:
         return
     try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=grpc.client_ca)
-        context.load_cert_chain(grpc.certificate, grpc.key)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca)
+        context.load_cert_chain(certificate, key)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise SettingsError(f"FLIGHTLINE_GRPC_TLS_… cannot be used: {error}.") from None
+        raise SettingsError(f"{names} cannot be used: {error}.") from None
 
 
 async def _serve(settings: Settings, connections: int) -> None:
@@ -76,6 +81,9 @@ async def _serve(settings: Settings, connections: int) -> None:
         log_enabled=False,
         backlog=_WAITING_CONNECTIONS,
         backpressure=connections,
+        ssl_cert=Path(settings.certificate) if settings.certificate else None,
+        ssl_key=Path(settings.key) if settings.key else None,
+        ssl_protocol_min=SSLProtocols.tls13,
     )
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -22,18 +22,19 @@ from control_api.auth.rates import Rates
 from control_api.auth.signer import SessionSigner
 from control_api.auth.standing import Standings
 from control_api.auth.tokens import Tokens
+from control_api.auth.used_keys import UsedKeys
 from control_api.clock import utc_now
 from control_api.consumers.budget_gates import BudgetGateConsumer
 from control_api.consumers.domain_events import DomainEventConsumer
 from control_api.external.door import HttpDoor
-from control_api.external.reports import ClickHouseReports
+from control_api.external.reports import ClickHouse
 from control_api.external.subscribers import HttpSubscribers
 from control_api.external.targeting import NoRulesService
 from control_api.handlers.live import Streams
 from control_api.handlers.login import Gate
 from control_api.jobs import access as access_jobs
 from control_api.jobs import crossings, deliveries, end_dates, imports
-from control_api.jobs import repeats as forget_repeats
+from control_api.jobs import repeats as repeat_jobs
 from control_api.life import Life
 from control_api.routes import docs, system
 from control_api.routes.analytics import AnalyticsRoutes
@@ -86,19 +87,19 @@ _PUBLISHING = Deadlines(connect=5.0, send=5.0)
 def create_app(settings: Settings, life: Life) -> Edge:
     """The application with its background work: the outbox's relay, the read-back of what was published,
     budget gates, crossings, end dates."""
-    database = Database.of(settings.postgres)
+    database = Database.of(settings.postgres, pool_size=settings.postgres_connections)
     kafka = Publisher(
         settings.kafka, client_id="control_api", deadlines=_PUBLISHING, on_outcome=metrics.count_published
     )
     repeats = Repeats(database.pool)
-    tokens, reads, used = Tokens(settings.jwt_secret), AccessReads(database.pool), access_jobs.UsedKeys()
+    tokens, reads, used = Tokens(settings.jwt_secret), AccessReads(database.pool), UsedKeys()
     access = _access(settings, database, tokens, reads, used)
     secrets = WebhookSecrets(settings.jwt_secret)
-    door, reports = HttpDoor(settings.ingest), ClickHouseReports(settings.clickhouse)
+    door, clickhouse = HttpDoor(settings.ingest), ClickHouse(settings.clickhouse)
 
     def give_up() -> None:
         database.close()
-        reports.give_up()
+        clickhouse.give_up()
 
     life.give_up = give_up
     streams = Streams(LiveCampaigns(database.pool), utc_now, life)
@@ -108,7 +109,7 @@ def create_app(settings: Settings, life: Life) -> Edge:
         tokens=tokens,
         access=access,
         door=door,
-        reports=reports,
+        reports_of=clickhouse.reports,
         targeting=NoRulesService(),
         streams=streams,
         webhook_secrets=secrets,
@@ -140,9 +141,9 @@ def create_app(settings: Settings, life: Life) -> Edge:
             "deliveries-given-up": lambda: deliveries.give_up(database),
             "deliveries-age": lambda: deliveries.forget(database, utc_now),
             "streams": streams.run,
-            "repeats": lambda: forget_repeats.run(repeats, utc_now),
-            "used-keys": lambda: access_jobs.run_used_keys(used, reads),
-            "access": lambda: access_jobs.run_forgetting(reads, utc_now),
+            "repeats": lambda: repeat_jobs.forget(repeats, utc_now),
+            "used-keys": lambda: access_jobs.write_used_keys(used, reads),
+            "access": lambda: access_jobs.forget(reads, utc_now),
             "imports": lambda: imports.run(database, utc_now),
             "imports-beside": lambda: imports.run(database, utc_now),
             "old-imports": lambda: imports.forget(database, utc_now),
@@ -164,7 +165,7 @@ def create_app(settings: Settings, life: Life) -> Edge:
             await subscribers.close()
             database.close()
             await door.close()
-            await reports.close()
+            await clickhouse.close()
 
     app = Litestar(
         route_handlers=[
@@ -197,7 +198,7 @@ def create_app(settings: Settings, life: Life) -> Edge:
 
 
 def _access(
-    settings: Settings, database: Database, tokens: Tokens, reads: AccessReads, used: access_jobs.UsedKeys
+    settings: Settings, database: Database, tokens: Tokens, reads: AccessReads, used: UsedKeys
 ) -> Access:
     secret, (per_account, per_address) = settings.jwt_secret, settings.login_attempts
     outside, standings = None, Standings(reads)

@@ -16,7 +16,7 @@ from schemas.addresses import BadAddress, host_and_port, http_url, kafka_servers
 _MIN_SECRET_LENGTH = 32
 _BODY_MS = (100, 600_000)
 _DRAIN_MS = (0, 30_000)
-_MOST_ATTEMPTS = 1_000_000
+_MOST_ATTEMPTS, _MOST_CONNECTIONS = 1_000_000, 1_000
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]{1,255}")
 
 
@@ -51,7 +51,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     jwt_secret: str
+    certificate: str | None = None
+    key: str | None = None
+    """FLIGHTLINE_TLS_CERT, FLIGHTLINE_TLS_KEY: files of PEM; with them it speaks TLS 1.3 and nothing else."""
     grpc: GrpcSettings | None = None
+    postgres_connections: int = 10
+    """FLIGHTLINE_POSTGRES_CONNECTIONS: at a time, beside two of its own for the outbox and the read-back."""
     body_seconds: float = 10.0
     """FLIGHTLINE_BODY_MS: for a request to send its body; afterwards the answer is 408."""
     login_attempts: tuple[int, int] = (10, 100)
@@ -88,6 +93,7 @@ def _read(environ: Mapping[str, str]) -> Settings:
         raise SettingsError(
             f"FLIGHTLINE_JWT_SECRET must have at least {_MIN_SECRET_LENGTH} characters, as HS256 asks for."
         )
+    certificate, certificate_key = _certificate(environ, "FLIGHTLINE_TLS_CERT", "FLIGHTLINE_TLS_KEY")
     kafka = _required(environ, "FLIGHTLINE_KAFKA", "host:port of Kafka's brokers, comma separated")
     postgres = _required(environ, "FLIGHTLINE_POSTGRES", "the DSN of Postgres")
     return Settings(
@@ -98,6 +104,9 @@ def _read(environ: Mapping[str, str]) -> Settings:
         host=host,
         port=port,
         jwt_secret=secret,
+        certificate=certificate,
+        key=certificate_key,
+        postgres_connections=_count(environ, "FLIGHTLINE_POSTGRES_CONNECTIONS", 10, _MOST_CONNECTIONS),
         login_attempts=(
             _count(environ, "FLIGHTLINE_LOGIN_PER_ACCOUNT", 10),
             _count(environ, "FLIGHTLINE_LOGIN_PER_ADDRESS", 100),
@@ -120,15 +129,18 @@ def _grpc(environ: Mapping[str, str]) -> GrpcSettings | None:
     if not bind:
         return None
     host, port = host_and_port("FLIGHTLINE_GRPC_BIND", bind)
-    certificate, key, client_ca = (
-        environ.get(name, "").strip() or None
-        for name in ("FLIGHTLINE_GRPC_TLS_CERT", "FLIGHTLINE_GRPC_TLS_KEY", "FLIGHTLINE_GRPC_TLS_CLIENT_CA")
-    )
-    if (certificate is None) != (key is None):
-        raise SettingsError("FLIGHTLINE_GRPC_TLS_CERT and FLIGHTLINE_GRPC_TLS_KEY need each other.")
+    certificate, key = _certificate(environ, "FLIGHTLINE_GRPC_TLS_CERT", "FLIGHTLINE_GRPC_TLS_KEY")
+    client_ca = environ.get("FLIGHTLINE_GRPC_TLS_CLIENT_CA", "").strip() or None
     if client_ca is not None and certificate is None:
         raise SettingsError("FLIGHTLINE_GRPC_TLS_CLIENT_CA needs FLIGHTLINE_GRPC_TLS_CERT and its key.")
     return GrpcSettings(host, port, certificate, key, client_ca)
+
+
+def _certificate(environ: Mapping[str, str], name: str, key_name: str) -> tuple[str | None, str | None]:
+    certificate, key = (environ.get(each, "").strip() or None for each in (name, key_name))
+    if (certificate is None) != (key is None):
+        raise SettingsError(f"{name} and {key_name} need each other.")
+    return certificate, key
 
 
 def _url(environ: Mapping[str, str], name: str) -> str | None:
@@ -163,10 +175,10 @@ def _jwks_url(name: str, text: str) -> str:
     return text
 
 
-def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+def _count(environ: Mapping[str, str], name: str, default: int, most: int = _MOST_ATTEMPTS) -> int:
     text = environ.get(name, "").strip() or str(default)
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST_ATTEMPTS:
-        raise SettingsError(f"{name} must be a number from 1 to {_MOST_ATTEMPTS}, not {text!r}.")
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise SettingsError(f"{name} must be a number from 1 to {most}, not {text!r}.")
     return int(text)
 
 

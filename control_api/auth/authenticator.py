@@ -11,11 +11,11 @@ from joserfc.jws import extract_compact
 from control_api.auth.outside import OutsideTokens
 from control_api.auth.standing import Standing, Standings, is_over
 from control_api.auth.tokens import Claims, Tokens
+from control_api.auth.used_keys import UsedKeys
 from control_api.domain.control_keys import PREFIX
 from control_api.domain.permissions import of_roles
 from control_api.errors import MalformedRequest, Unauthorized
 from control_api.handlers.actor import Actor
-from control_api.jobs.access import UsedKeys
 from schemas.access_keys import hash_key
 
 _SCHEME = "bearer"

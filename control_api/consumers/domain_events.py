@@ -103,7 +103,7 @@ class DomainEventConsumer:
 def _read(record: "ConsumerRecord[bytes, bytes]") -> Occurrence | None:
     try:
         return read_event(record.value or b"")
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         metrics.UNREADABLE_DOMAIN_EVENTS.inc()
         log.error(  # noqa: TRY400  the sentence says it all
             "domain_events.unreadable", partition=record.partition, offset=record.offset, error=repr(error)
@@ -112,7 +112,7 @@ def _read(record: "ConsumerRecord[bytes, bytes]") -> Occurrence | None:
 
 
 def read_event(value: bytes) -> Occurrence:
-    """An event whose fields Postgres can take. Raises ValueError, or RecursionError."""
+    """An event whose fields Postgres can take. Raises ValueError, OverflowError, or RecursionError."""
     value.decode()  # it is signed as text
     event = _event.decode(value)
     if not canonical_uuid(event.id) or not canonical_uuid(event.organization):

@@ -2,7 +2,8 @@
 
 Columns have the dotted names of the API's fields. A list is `a;b`, or JSON where its texts would not survive
 that; what has structure is JSON. A text that a spreadsheet would take for a formula gets a `'` before it, as
-does one that looks as if it had got it, so that reading loses nothing.
+does one that looks as if it had got it, so that reading loses nothing; and so does what stands behind a `;`
+or a tab, at which spreadsheets of many countries begin a cell.
 """
 
 import re
@@ -85,8 +86,9 @@ COLUMNS: dict[str, _Kind] = {
 _STARTS = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 """How formulas begin, in wide letters too."""
 
-_FORMULA = re.compile(f"'*{_STARTS}")
-_DEFUSED = re.compile(f"'+{_STARTS}")
+_BEGINS = "(?:^|(?<=[;\\t]))"
+_FORMULA = re.compile(f"{_BEGINS}(?='*{_STARTS})")
+_DEFUSED = re.compile(f"{_BEGINS}'(?='*{_STARTS})")
 _NUMBER = re.compile(r"-?\d{1,18}")
 _FLAGS = {"true": True, "false": False}
 _SEPARATOR = ";"
@@ -118,12 +120,12 @@ def document_of(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
 
 def defused(text: str) -> str:
     """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if _FORMULA.match(text) else text
+    return _FORMULA.sub("'", text)
 
 
 def undone(text: str) -> str:
     """The text before `defused`."""
-    return text[1:] if _DEFUSED.match(text) else text
+    return _DEFUSED.sub("", text)
 
 
 def _at(document: Mapping[str, Any], name: str) -> Any:
@@ -146,7 +148,7 @@ def _cell(value: Any, kind: _Kind) -> str:
         case _ if kind is _Kind.LIST:
             text = defused(_listed(value))
         case _:
-            text = _encoder.encode(value).decode()
+            text = defused(_encoder.encode(value).decode())
     return text
 
 

@@ -7,14 +7,14 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import UNSET
 
-from control_api.domain.campaign import CampaignType, Content, Settings
+from control_api.domain.campaign import CampaignType, Content, Settings, Variant
 from control_api.domain.money_rules import Amounts, over_limit, read_amounts
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, InvalidCampaign
 from control_api.domain.sizes import too_long
 from control_api.domain.submission import MAX_NAME, Submission
 from control_api.domain.targeting import check_rules
-from control_api.domain.texts import composed, unseen_in
+from control_api.domain.texts import check_text, composed, unseen_in
 
 NAME = "/name"
 DESCRIPTION = "/description"
@@ -136,17 +136,29 @@ def _check_settings(settings: Settings) -> Iterator[FieldError]:
         yield FieldError("/settings/channels", "at least one channel is required")
     if len(set(settings.channels)) < len(settings.channels):
         yield FieldError("/settings/channels", "a channel is named twice")
-    for index, rule in enumerate(settings.scheduling_rules):
-        if not is_time_zone(rule.time_zone):
+    for index, hours in enumerate(settings.scheduling_rules):
+        if not is_time_zone(hours.time_zone):
             yield FieldError(f"/settings/schedulingRules/{index}/timeZone", "not an IANA time zone")
-        if rule.from_ >= rule.to:
+        if hours.from_ >= hours.to:
             yield FieldError(f"/settings/schedulingRules/{index}/to", "must be after from")
+    for pointer, texts in (
+        ("/settings/targetAudience", settings.target_audience),
+        ("/settings/personalization/rules", settings.personalization.rules),
+    ):
+        for index, text in enumerate(texts):
+            yield from check_text(text, f"{pointer}/{index}")
     if settings.ab_test_settings:
-        variants = settings.ab_test_settings.variants
-        if len({variant.name for variant in variants}) < max(len(variants), _MIN_VARIANTS):
-            yield FieldError("/settings/abTestSettings/variants", "at least two variants of different names")
-        if not any(variant.weight for variant in variants):
-            yield FieldError("/settings/abTestSettings/variants", "some weight must be above 0")
+        yield from _check_variants(settings.ab_test_settings.variants)
+
+
+def _check_variants(variants: Sequence[Variant]) -> Iterator[FieldError]:
+    pointer = "/settings/abTestSettings/variants"
+    for index, variant in enumerate(variants):
+        yield from check_text(variant.name, f"{pointer}/{index}/name")
+    if len({variant.name for variant in variants}) < max(len(variants), _MIN_VARIANTS):
+        yield FieldError(pointer, "at least two variants of different names")
+    if not any(variant.weight for variant in variants):
+        yield FieldError(pointer, "some weight must be above 0")
 
 
 def is_time_zone(name: str) -> bool:

@@ -11,6 +11,7 @@ from control_api.domain.campaign import Moment, ShortText
 from control_api.domain.keys import HINT_LENGTH, KeyRequest, Origin, Rate
 from control_api.domain.permissions import Permission
 from control_api.domain.refusals import FieldError
+from control_api.domain.texts import check_text
 from schemas.access_keys import KeyKind
 from schemas.reasons import Scope
 
@@ -77,6 +78,7 @@ class StoredControlKey(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_control_key(asked: ApiKeyRequest, now: datetime) -> Iterator[FieldError]:
     """What is wrong with a request for a control key."""
+    yield from check_text(asked.name, "/name")
     if not asked.scopes:
         yield FieldError("/scopes", "name what the key may do")
     for index, scope in enumerate(asked.scopes):

@@ -10,6 +10,7 @@ import msgspec
 from control_api.domain.campaign import Moment, ShortText
 from control_api.domain.refusals import FieldError
 from control_api.domain.snapshot import millis
+from control_api.domain.texts import check_text
 from schemas.access_keys import AccessKey, KeyKind, KeyLimits
 from schemas.patterns import END
 from schemas.reasons import Scope
@@ -55,6 +56,7 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_key(request: KeyRequest, now: datetime) -> Iterator[FieldError]:
     """What is wrong with a request: a publishable key is public, so it may only report what visitors do."""
+    yield from check_text(request.name, "/name")
     if request.kind is KeyKind.PUBLISHABLE and set(request.scopes) - {Scope.WRITE}:
         yield FieldError("/scopes", "a publishable key can only have the scope events:write")
     for index, origin in enumerate(request.allowed_origins):

@@ -157,8 +157,13 @@ def _has_not_run(campaign: Campaign, now: datetime) -> bool:
 def _closed(
     campaign: Campaign, status: CampaignStatus, reason: StatusReason | None, at: datetime
 ) -> Campaign:
-    """Out of running, if it was: what is closed already keeps the moment at which it closed."""
+    """Out of running, if it was: what is closed already keeps the moment at which it closed. Once it cannot
+    run again, no budget waits for approval any more."""
     ran = campaign.status is CampaignStatus.ACTIVE and at >= campaign.start_date
     return msgspec.structs.replace(
-        campaign, status=status, status_reason=reason, closed_since=at if ran else campaign.closed_since
+        campaign,
+        status=status,
+        status_reason=reason,
+        closed_since=at if ran else campaign.closed_since,
+        pending_budget=campaign.pending_budget if may_cross(status) else None,
     )

@@ -22,6 +22,19 @@ _PRICING = "/settings/pricing"
 _ALWAYS = frozenset({"/name", "/description"})
 _RUNNING = frozenset({*_ALWAYS, END, BUDGET})
 _FIXED_SETTINGS = frozenset({_PRICING})
+_KEPT = frozenset(
+    {
+        NAME,
+        DESCRIPTION,
+        START,
+        RULES,
+        "/settings/channels",
+        "/settings/targetAudience",
+        "/settings/personalization",
+        "/settings/abTestSettings",
+    }
+)
+"""What is not refused where it stays as it was, whatever the rules say of it by now."""
 _MAX_IMPRESSIONS = "/settings/maxImpressions"
 
 
@@ -55,7 +68,7 @@ def replace(
         errors.extend(too_long(read.content))
     if START in differing:
         errors.extend(start_in_future(read.content.start_date, now))
-    if differing & {BUDGET, BUDGET_LIMIT}:
+    if differing & {BUDGET, f"{BUDGET}/currency", BUDGET_LIMIT}:
         errors.extend(over_limit(read.amounts, organization))
     if END in differing and campaign.status is not CampaignStatus.DRAFT:
         errors.extend(_end_in_future(read.content.end_date, now))
@@ -102,8 +115,7 @@ def _touches_only_kept(pointer: str, differing: frozenset[str]) -> bool:
     """Whether an error is about a value that stays as it is; the order of dates concerns both of them."""
     if pointer == END:
         return not differing & {START, END}
-    kept = (NAME, DESCRIPTION, START, "/targetingRules", "/settings/channels")
-    return pointer in kept and pointer not in differing
+    return any(pointer == kept or pointer.startswith(f"{kept}/") for kept in _KEPT - differing)
 
 
 def _end_in_future(end: datetime | None, now: datetime) -> Iterator[FieldError]:

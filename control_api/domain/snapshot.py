@@ -7,7 +7,7 @@ import msgspec
 
 from control_api.domain.campaign import Campaign
 from schemas.campaign_state import Attribution, CampaignState, FrequencyCap, Pricing
-from schemas.domain_events import DomainEvent, DomainEventType
+from schemas.domain_events import DomainEvent, DomainEventType, time_of
 from schemas.ids import new_id
 from schemas.money import to_micros
 
@@ -79,7 +79,7 @@ def event_of(
         source=SOURCE,
         type=kind,
         subject=campaign.id,
-        time=at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        time=time_of(at),
         organization=campaign.organization_id,
         correlationid=cause.correlation_id,
         traceparent=cause.traceparent,

@@ -10,6 +10,7 @@ import msgspec
 
 from control_api.domain.campaign import Campaign, Frequency
 from control_api.domain.refusals import FieldError
+from control_api.domain.texts import check_text
 from schemas.reasons import Channel
 
 POINTER = "/targetingRules"
@@ -21,9 +22,8 @@ def check_rules(rules: Sequence[str]) -> Iterator[FieldError]:
         yield FieldError(POINTER, "at least one targeting rule is required")
     seen: set[str] = set()
     for index, rule in enumerate(rules):
-        if not rule.strip():
-            yield FieldError(f"{POINTER}/{index}", "a rule's id must not be empty")
-        elif rule in seen:
+        yield from check_text(rule, f"{POINTER}/{index}")
+        if rule in seen:
             yield FieldError(f"{POINTER}/{index}", "this rule is named twice")
         seen.add(rule)
 

@@ -1,6 +1,9 @@
 """Texts that people read: what cannot be seen in them is refused, for it makes two names look like one."""
 
+from collections.abc import Iterator
 from unicodedata import category, normalize
+
+from control_api.domain.refusals import FieldError
 
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Controls, marks of direction and of no width, separators of lines and paragraphs."""
@@ -12,6 +15,14 @@ _OF_LINES = frozenset("\t\n\r")
 def composed(text: str) -> str:
     """The text as it is kept: without space around it, and each character written in one way (NFC)."""
     return normalize("NFC", text.strip())
+
+
+def check_text(text: str, pointer: str) -> Iterator[FieldError]:
+    """What is wrong with a name, or an id that people choose: it must be there to be seen, all of it."""
+    if not text.strip():
+        yield FieldError(pointer, "must not be empty")
+    elif unseen := unseen_in(text):
+        yield FieldError(pointer, unseen)
 
 
 def unseen_in(text: str, *, lines: bool = False) -> str | None:

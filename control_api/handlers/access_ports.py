@@ -91,7 +91,9 @@ class Directory(Protocol):
     async def users_of_email(self, email: str, organization_id: str | None) -> list[StoredUser]:
         """Two at most: more than one cannot log in without naming the organization."""
 
-    async def control_keys(self, organization_id: str) -> list[StoredControlKey]: ...
+    async def control_keys(
+        self, organization_id: str, after: str | None, most: int
+    ) -> list[StoredControlKey]: ...
 
 
 class Attempts(Protocol):

@@ -35,9 +35,10 @@ class Deciding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of an organization's approvals, from the newest on, after the id `after`."""
+    """A page of an organization's approvals, or of a campaign's, from the newest on, after the id `after`."""
 
     organization_id: str
+    campaign_id: str | None = None
     states: list[str] | None
     after: str | None
     page_size: int
@@ -68,23 +69,16 @@ async def ask(
     return await store.in_transaction(work)
 
 
-async def of_campaign(store: Store, actor: Actor, campaign_id: str) -> list[Approval]:
-    """All approvals of a campaign, the newest first. Raises NotFound."""
-
-    async def work(unit: Unit) -> list[Approval]:
-        if await unit.copies.source(actor.organization_id, campaign_id) is None:
-            raise NotFound("there is no such campaign")
-        return await unit.approvals.of_campaign(campaign_id)
-
-    return await store.in_transaction(work)
-
-
 async def page(store: Store, query: ApprovalQuery) -> tuple[list[Approval], str | None]:
-    """A page of the organization's approvals, and the id after which the next one begins."""
+    """A page of approvals, and the id after which the next one begins. Raises NotFound for the campaign."""
 
     async def work(unit: Unit) -> list[Approval]:
-        most = query.page_size + 1
-        return await unit.approvals.page(query.organization_id, query.states, query.after, most)
+        most, campaign_id = query.page_size + 1, query.campaign_id
+        if campaign_id is None:
+            return await unit.approvals.page(query.organization_id, query.states, query.after, most)
+        if await unit.copies.source(query.organization_id, campaign_id) is None:
+            raise NotFound("there is no such campaign")
+        return await unit.approvals.of_campaign(campaign_id, query.states, query.after, most)
 
     found = await store.in_transaction(work)
     shown = found[: query.page_size]

@@ -9,7 +9,7 @@ from control_api.domain.period import Interval, period_of
 from control_api.domain.targeting import Audience, Evaluation, Reached, ReachedDay, targets_of
 from control_api.handlers import campaigns
 from control_api.handlers.actor import Actor
-from control_api.handlers.performance import Reports, zone_of
+from control_api.handlers.performance import Reports, ReportsOf, zone_of
 from control_api.handlers.ports import Store
 
 _SINCE_EVER = date(2000, 1, 1)
@@ -24,11 +24,11 @@ class Targeting(Protocol):
 
 
 async def audience(
-    store: Store, reports: Reports, targeting: Targeting, actor: Actor, campaign_id: str, now: datetime
+    store: Store, reports_of: ReportsOf, targeting: Targeting, actor: Actor, campaign_id: str, now: datetime
 ) -> Audience:
     """Raises NotFound, and Unavailable while the reach cannot be read."""
     campaign, _ = await campaigns.get(store, actor, campaign_id)
-    zone = await zone_of(store, actor)
+    zone, reports = await zone_of(store, actor), reports_of(actor.organization_id)
     visitors, by_day, evaluation = await asyncio.gather(
         reports.visitors(campaign_id, _SINCE_EVER, (now + _AHEAD).astimezone(UTC).date()),
         _by_day(reports, campaign_id, zone, now),

@@ -11,7 +11,7 @@ from control_api.domain.account import Account
 from control_api.domain.campaign import Campaign, ShortText
 from control_api.domain.organization import Organization
 from control_api.domain.refusals import FieldError, Refusal
-from control_api.errors import InvalidRequest, NotCarriedOut, NotFound
+from control_api.errors import InvalidRequest, NotCarriedOut, NotFound, Unavailable
 from control_api.handlers.actor import Actor
 from control_api.handlers.change import Saved, moved, save, wait_until_published
 from control_api.handlers.ports import Store, Unit
@@ -90,7 +90,8 @@ async def carry_out_all(
     """A result for each id in the order given, and whether Kafka has all new snapshots (after 2 s at most).
 
     The same request makes the same transactions in the same order, so one with an Idempotency-Key that broke
-    off goes on where it stopped. Raises InvalidRequest for an id that is given twice.
+    off goes on where it stopped; of one without, Postgres may go away in the middle: what was not done by
+    then has that as its problem. Raises InvalidRequest for an id that is given twice.
     """
     ids = _distinct(asked.ids)
     size = len(ids) if asked.atomic else _GROUP
@@ -103,6 +104,11 @@ async def carry_out_all(
             done = await store.in_transaction(work)
         except _NotAll as failed:
             return failed.results, None
+        except Unavailable as error:
+            if not results or store.goes_on:
+                raise
+            results += [Result(each, problem=explain(error, each)) for each in ids[first:]]
+            break
         results += done.results
         outbox_ids += done.outbox_ids
     waits = bool(outbox_ids) and not all(_is_gone(result) for result in results)

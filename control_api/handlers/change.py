@@ -14,7 +14,7 @@ from control_api.domain.budget import with_budget_version
 from control_api.domain.campaign import Campaign
 from control_api.domain.lifecycle import apply_crossings
 from control_api.domain.snapshot import Cause, event_of, state_of
-from control_api.errors import NotFound, PreconditionFailed
+from control_api.errors import NotFound, PreconditionFailed, Unavailable
 from control_api.handlers.ports import Store, Unit
 from control_api.handlers.writes import Writes
 from schemas import campaign_state, domain_events
@@ -23,7 +23,7 @@ from schemas.reasons import CampaignStatus, Threshold
 
 EVENT_PREFIX = "flightline."
 _ACK_SECONDS = 2.0
-_POLL_SECONDS = 0.01
+_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.1
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -222,12 +222,16 @@ async def announce_crossings(
 
 
 async def wait_until_published(store: Store, outbox_ids: Sequence[int]) -> bool:
-    """Whether Kafka has the new snapshots, 2 s at most: then every door is about to obey them."""
+    """Whether Kafka has the new snapshots, 2 s at most: then every door is about to obey them. The change is
+    made, so nothing is raised: while Postgres is away, nobody can say."""
     try:
         async with asyncio.timeout(_ACK_SECONDS):
+            pause = _POLL_SECONDS
             while not await store.is_published(outbox_ids):
-                await asyncio.sleep(_POLL_SECONDS)
-    except TimeoutError:
+                await asyncio.sleep(pause)
+                # Kafka has most of them within two looks; while it is away, many who wait must not be felt.
+                pause = min(2 * pause, _LONGEST_POLL_SECONDS)
+    except (TimeoutError, Unavailable):
         return False
     return True
 

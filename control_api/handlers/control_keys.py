@@ -14,6 +14,7 @@ from control_api.domain.control_keys import (
     hint_of,
     permissions_asked,
 )
+from control_api.domain.refusals import FieldError
 from control_api.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
 from control_api.handlers.actor import Actor
 from control_api.handlers.ports import Store, Unit
@@ -33,13 +34,14 @@ class MadeControlKey(msgspec.Struct, frozen=True):
 
 async def make(store: Store, actor: Actor, asked: ApiKeyRequest, now: datetime) -> MadeControlKey:
     """A new key. Raises InvalidRequest, and Forbidden for a scope that its maker does not have."""
-    if errors := tuple(check_control_key(asked, now)):
-        raise InvalidRequest(errors)
-    scopes = permissions_asked(asked)
+    errors = tuple(check_control_key(asked, now))
+    scopes = () if errors else permissions_asked(asked)
     if more := sorted(set(scopes) - actor.permissions):
         raise Forbidden(f"a key may not more than who makes it: {', '.join(more)}")
 
     async def work(unit: Unit) -> MadeControlKey:
+        if errors:  # here, for an end that a repeated request names may be over by now
+            raise InvalidRequest(errors)
         clear = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
         key = StoredControlKey(
             id=new_id(),
@@ -54,6 +56,9 @@ async def make(store: Store, actor: Actor, asked: ApiKeyRequest, now: datetime) 
         )
         if await unit.organization(actor.organization_id) is None:
             raise Unauthorized("the token names an organization that does not exist")
+        if asked.expires_at is None and await unit.users.get(actor.organization_id, actor.user_id) is None:
+            # Whoever comes from an outside issuer has no account here with which his keys would end.
+            raise InvalidRequest([FieldError("/expiresAt", "is needed, for you have no account here")])
         await unit.control_keys.create(key)
         await _audit(unit, actor, "key.made", key, now)
         return MadeControlKey(key, clear)

@@ -1,7 +1,7 @@
 """Deliveries as their organization sees them: listed, sent again, and events for a test."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from control_api.errors import NotFound, WebhookInactive
 from control_api.handlers.actor import Actor
 from control_api.handlers.ports import Store, Unit
 from control_api.handlers.webhooks import found
-from schemas.domain_events import SPEC_VERSION
+from schemas.domain_events import SPEC_VERSION, time_of
 from schemas.ids import new_id
 
 _AT_ONCE = 2_000
@@ -106,7 +106,7 @@ def _test_delivery(webhook: Webhook, actor: Actor, now: datetime) -> Delivery:
         "source": SOURCE,
         "type": TEST,
         "subject": webhook.id,
-        "time": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": time_of(now),
         "organization": webhook.organization_id,
         "specversion": SPEC_VERSION,
         "datacontenttype": "application/json",

@@ -83,7 +83,7 @@ class Apply:
             held = await unit.jobs.hold(job)
             if held is None:
                 raise LeaseLost("somebody else works on the job")
-            if held.cancel_requested or held.next_row != rows[0].row:
+            if held.cancel_requested or not rows or held.next_row != rows[0].row:
                 return Applied(held.next_row, held.cancel_requested)
             organization = await unit.organization(job.organization_id)
             if organization is None:

@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from control_api.domain.audit import entry_of
+from control_api.domain.control_keys import StoredControlKey
 from control_api.domain.keys import (
     HINT_LENGTH,
     PREFIXES,
@@ -17,13 +18,25 @@ from control_api.domain.keys import (
 )
 from control_api.domain.permissions import Permission
 from control_api.errors import InvalidRequest, NotFound, Unauthorized
+from control_api.handlers.access_ports import Directory
 from control_api.handlers.actor import Actor
+from control_api.handlers.listing import read_cursor, write_cursor
 from control_api.handlers.ports import Store, Unit
 from schemas import access_keys
 from schemas.access_keys import KeyKind, hash_key
 from schemas.ids import new_id
 
 _SECRET_BYTES = 32
+
+
+_ORDER = "key"
+
+
+class KeyPage(msgspec.Struct, frozen=True):
+    """One page of keys of all kinds in the order of their making, and where the next one begins."""
+
+    items: list[StoredKey | StoredControlKey]
+    next_cursor: str | None
 
 
 class MadeKey(msgspec.Struct, frozen=True):
@@ -36,10 +49,11 @@ class MadeKey(msgspec.Struct, frozen=True):
 async def make(store: Store, actor: Actor, asked: KeyRequest, now: datetime) -> MadeKey:
     """A new key. Raises InvalidRequest, and Forbidden: who may report no events makes no key that can."""
     actor.require(Permission.EVENTS_TRACK)
-    if errors := tuple(check_key(asked, now)):
-        raise InvalidRequest(errors)
+    errors = tuple(check_key(asked, now))
 
     async def work(unit: Unit) -> MadeKey:
+        if errors:  # here, for an end that a repeated request names may be over by now
+            raise InvalidRequest(errors)
         clear = PREFIXES[asked.kind] + secrets.token_urlsafe(_SECRET_BYTES)
         key = stored_key(clear, asked, actor, now)
         if await unit.organization(actor.organization_id) is None:
@@ -50,6 +64,20 @@ async def make(store: Store, actor: Actor, asked: KeyRequest, now: datetime) -> 
         return MadeKey(key, clear)
 
     return await store.in_transaction(work)
+
+
+async def list_page(
+    store: Store, directory: Directory, actor: Actor, cursor: str | None, limit: int
+) -> KeyPage:
+    """A page of all keys, revoked ones too. Raises MalformedRequest for a cursor of another list."""
+    after = read_cursor(cursor, _ORDER)[1] if cursor else None
+    of_doors = await store.keys(actor.organization_id, after, limit + 1)
+    own = await directory.control_keys(actor.organization_id, after, limit + 1)
+    both: list[StoredKey | StoredControlKey] = [*of_doors, *own]
+    found = sorted(both, key=lambda key: key.id)
+    shown = found[:limit]
+    following = write_cursor(_ORDER, "", shown[-1].id) if len(found) > limit else None
+    return KeyPage(shown, following)
 
 
 async def revoke(store: Store, actor: Actor, key_id: str, now: datetime) -> StoredKey:

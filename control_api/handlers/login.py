@@ -94,14 +94,17 @@ async def change_password(
     if actor.key_id is not None or user is None or user.password_hash is None:
         raise Forbidden("only who logs in with a password can change it")
     await _count(gate.attempts, user.email, actor.address, now)
-    if not await gate.passwords.verify(user.password_hash, asked.current_password):
-        raise InvalidRequest([FieldError("/currentPassword", "is not the current password")])
-    await gate.attempts.give_back(user.email, actor.address)
-    if errors := tuple(check_password(asked.new_password, user.email, "/newPassword")):
-        raise InvalidRequest(errors)
-    password_hash = await gate.passwords.hash(asked.new_password)
+    right = await gate.passwords.verify(user.password_hash, asked.current_password)
+    if right:
+        await gate.attempts.give_back(user.email, actor.address)
+    errors = list(check_password(asked.new_password, user.email, "/newPassword"))
+    if not right:
+        errors = [FieldError("/currentPassword", "is not the current password")]
+    password_hash = "" if errors else await gate.passwords.hash(asked.new_password)
 
     async def work(unit: Unit) -> StoredUser:
+        if errors:  # here, for a request that is repeated finds the password changed by itself
+            raise InvalidRequest(errors)
         await unit.users.lock_all(actor.organization_id)
         held = await unit.users.get(actor.organization_id, actor.user_id)
         if held is None or not held.active or held.password_hash != user.password_hash:
@@ -113,7 +116,10 @@ async def change_password(
         await unit.audit(entry_of(actor.cause(), now, held.organization_id, "user.password_changed", subject))
         return changed
 
-    return await store.in_transaction(work)
+    changed = await store.in_transaction(work)
+    if not right:
+        await gate.attempts.give_back(user.email, actor.address)
+    return changed
 
 
 async def _count(attempts: Attempts, email: str, address: str | None, now: datetime) -> None:

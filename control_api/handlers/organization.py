@@ -12,6 +12,7 @@ from control_api.domain.campaign import ShortText
 from control_api.domain.content_rules import is_time_zone
 from control_api.domain.organization import Limits, Organization
 from control_api.domain.refusals import FieldError
+from control_api.domain.texts import check_text
 from control_api.errors import InvalidRequest, NotFound, PreconditionFailed
 from control_api.handlers.actor import Actor
 from control_api.handlers.ports import Store, Unit
@@ -79,6 +80,7 @@ def _told(organization: Organization) -> dict[str, Any]:
 
 
 def _check(asked: OrganizationRequest) -> Iterator[FieldError]:
+    yield from check_text(asked.name, "/name")
     if not is_time_zone(asked.time_zone):
         yield FieldError("/timeZone", "not an IANA time zone")
     if asked.default_currency not in CURRENCY_DECIMALS:

@@ -1,7 +1,7 @@
 """The report of a campaign's performance in a period: from what is stored in ClickHouse, by occurredAt."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Protocol
 
@@ -21,7 +21,8 @@ MAX_GROUPS = 1_000
 
 
 class Reports(Protocol):
-    """What is stored of a campaign's events. Every method raises Unavailable while it cannot be read."""
+    """What is stored of the events of an organization's campaigns. Every method raises Unavailable while it
+    cannot be read."""
 
     async def totals(self, campaign_id: str, period: Period) -> Counted: ...
 
@@ -42,6 +43,10 @@ class Reports(Protocol):
         """The same for each day of the period's time zone that has any."""
 
 
+ReportsOf = Callable[[str], Reports]
+"""By the organization's id."""
+
+
 class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for; a `date` is its first moment in the time zone, None the organization's."""
 
@@ -54,13 +59,13 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def report(
-    store: Store, reports: Reports, actor: Actor, campaign_id: str, asked: ReportRequest, now: datetime
+    store: Store, reports_of: ReportsOf, actor: Actor, campaign_id: str, asked: ReportRequest, now: datetime
 ) -> Report:
     """The report. Raises NotFound, MalformedRequest for an impossible period, Unavailable."""
     campaign, account = await campaigns.get(store, actor, campaign_id)
     zone = asked.zone or await zone_of(store, actor)
     period = _period(asked, zone, now)
-    earlier = before(period)
+    earlier, reports = before(period), reports_of(actor.organization_id)
     counted, rows, groups, previous = await asyncio.gather(
         reports.totals(campaign_id, period),
         reports.series(campaign_id, period, asked.interval),

@@ -119,7 +119,13 @@ class Unit(Protocol):
 
 
 class Store(Protocol):
-    """The database. Every method raises Unavailable while it cannot be reached."""
+    """The database. Every method raises Unavailable while it cannot be reached.
+
+    `goes_on`: a request that broke off and is sent again goes on where it stopped (Idempotency-Key).
+    """
+
+    @property
+    def goes_on(self) -> bool: ...
 
     async def in_transaction(self, work: Callable[[Unit], Awaitable[T]]) -> T:
         """Runs `work` in one transaction; `work` may be called again when that was rolled back.
@@ -136,7 +142,7 @@ class Store(Protocol):
 
     async def organization(self, organization_id: str) -> Organization | None: ...
 
-    async def keys(self, organization_id: str) -> list[StoredKey]: ...
+    async def keys(self, organization_id: str, after: str | None, most: int) -> list[StoredKey]: ...
 
     async def user(self, organization_id: str, user_id: str) -> User | None: ...
 

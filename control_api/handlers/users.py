@@ -1,7 +1,7 @@
 """Users of the caller's organization: made, listed, changed, deactivated. None is ever removed: what he did
 names him."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from msgspec import UNSET
 from control_api.domain.audit import entry_of
 from control_api.domain.permissions import Role
 from control_api.domain.refusals import FieldError
+from control_api.domain.texts import check_text
 from control_api.domain.users import StoredUser, UserReplacement, UserRequest, beyond, check_password
 from control_api.errors import (
     EmailTaken,
@@ -42,8 +43,10 @@ async def make(
 ) -> StoredUser:
     """A new user. Raises InvalidRequest, Forbidden, EmailTaken."""
     _require_within(actor, asked.roles)
+    errors = list(check_text(asked.name, "/name"))
     if asked.password is not None:
-        _refuse(check_password(asked.password, asked.email, "/password"))
+        errors.extend(check_password(asked.password, asked.email, "/password"))
+    _refuse(errors)
     password_hash = await passwords.hash(asked.password) if asked.password is not None else None
 
     async def work(unit: Unit) -> StoredUser:
@@ -96,10 +99,11 @@ async def replace(
 ) -> StoredUser:
     """Changes name, roles, activity and, when one is given, the password. What the user was logged in with
     ends when anything but its name changes. Raises LastAdmin."""
-    new_hash = None
+    errors = list(check_text(asked.name, "/name"))
     if asked.password is not UNSET:
-        _refuse(check_password(asked.password, "", "/password"))
-        new_hash = await passwords.hash(asked.password)
+        errors.extend(check_password(asked.password, "", "/password"))
+    _refuse(errors)
+    new_hash = None if asked.password is UNSET else await passwords.hash(asked.password)
 
     async def work(unit: Unit) -> StoredUser:
         before = await _lock(unit, actor, user_id, if_match)
@@ -178,9 +182,9 @@ def _require_within(actor: Actor, roles: Iterable[str]) -> None:
         raise Forbidden(f"these roles may more than you: {', '.join(more)}")
 
 
-def _refuse(errors: Iterator[FieldError]) -> None:
-    if found := tuple(errors):
-        raise InvalidRequest(found)
+def _refuse(errors: Sequence[FieldError]) -> None:
+    if errors:
+        raise InvalidRequest(errors)
 
 
 def _ordered(roles: Iterable[Role]) -> tuple[str, ...]:

@@ -18,7 +18,9 @@ class Approvals(Protocol):
 
     async def get(self, organization_id: str, campaign_id: str, approval_id: str) -> Approval | None: ...
 
-    async def of_campaign(self, campaign_id: str) -> list[Approval]: ...
+    async def of_campaign(
+        self, campaign_id: str, states: Sequence[str] | None, after: str | None, most: int
+    ) -> list[Approval]: ...
 
     async def page(
         self, organization_id: str, states: Sequence[str] | None, after: str | None, most: int

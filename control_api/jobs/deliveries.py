@@ -18,6 +18,7 @@ from control_api.errors import Unavailable
 from control_api.handlers.ports import Clock, Store, Unit
 from control_api.handlers.sending import give_up_unsendable, record, signed_headers
 from control_api.handlers.webhook_ports import Claimed, Secrets, Sending, Shares, Subscribers
+from control_api.jobs.forgetting import forgetting
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,6 @@ LEASE = timedelta(seconds=60)
 
 KEPT = timedelta(days=30)
 _LOOK_SECONDS = 0.5
-_FORGET_SECONDS = 600.0
 _MEASURE_SECONDS = 5.0
 _GIVE_UP_SECONDS = 5.0
 _FORGOTTEN_AT_ONCE = 1_000
@@ -150,23 +150,17 @@ async def measure(store: Store, clock: Clock) -> None:
 async def forget(store: Store, clock: Clock) -> None:
     """Removes deliveries that are as old as the topic keeps their events. Runs until cancelled."""
 
-    async def work(unit: Unit) -> int:
-        return await unit.deliveries.forget(clock() - KEPT, _FORGOTTEN_AT_ONCE)
+    async def work(unit: Unit) -> bool:
+        return await unit.deliveries.forget(clock() - KEPT, _FORGOTTEN_AT_ONCE) == _FORGOTTEN_AT_ONCE
 
-    while True:
-        try:
-            while await store.in_transaction(work) == _FORGOTTEN_AT_ONCE:
-                pass
-        except Unavailable as error:
-            log.info("webhooks.not_forgotten_yet", error=str(error))
-        await asyncio.sleep(_FORGET_SECONDS)
+    await forgetting("deliveries", lambda: store.in_transaction(work))
 
 
 async def give_up(store: Store) -> None:
     """Gives up what nobody will be sent: its webhook is not active any more. Runs until cancelled."""
-    while True:
-        try:
-            await give_up_unsendable(store)
-        except Unavailable as error:
-            log.info("webhooks.not_given_up_yet", error=str(error))
-        await asyncio.sleep(_GIVE_UP_SECONDS)
+
+    async def all_of_it() -> bool:
+        await give_up_unsendable(store)
+        return False
+
+    await forgetting("deliveries of webhooks that are not active", all_of_it, _GIVE_UP_SECONDS)

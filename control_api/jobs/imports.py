@@ -20,6 +20,7 @@ from control_api.domain.job import MAX_ROWS, Job, JobState
 from control_api.errors import NameTaken, Unavailable
 from control_api.handlers.imports import LEASE, Apply, LeaseLost, LookAgain, ReadRow, finish
 from control_api.handlers.ports import Clock, Store, Unit
+from control_api.jobs.forgetting import forgetting
 from control_api.jobs.import_rows import FileRow, read_row, rows_of
 from control_api.jobs.json_items import BadFile
 
@@ -39,7 +40,6 @@ _WAIT_SECONDS = 0.1
 _REST = 0.5
 """Of the time that rows took, for how long others have the process to themselves afterwards."""
 
-_FORGET_SECONDS = 600.0
 _KEPT, _RECEIVED = timedelta(days=30), timedelta(hours=1)
 
 
@@ -57,18 +57,12 @@ async def run(store: Store, clock: Clock) -> None:
 
 
 async def forget(store: Store, clock: Clock) -> None:
-    """Forgets old jobs, and files that were never received to their end."""
+    """Forgets old jobs, and files that were never received to their end. Runs until cancelled."""
 
     async def work(unit: Unit) -> bool:
         return await unit.jobs.forget(clock() - _KEPT, clock() - _RECEIVED)
 
-    while True:
-        try:
-            while await store.in_transaction(work):
-                pass
-        except Unavailable as error:
-            log.info("imports.not_forgotten_yet", error=str(error))
-        await asyncio.sleep(_FORGET_SECONDS)
+    await forgetting("imports", lambda: store.in_transaction(work))
 
 
 async def _claim(store: Store, clock: Clock) -> Job | None:
@@ -120,10 +114,10 @@ async def _import(store: Store, clock: Clock, job: Job, file: IO[bytes]) -> tupl
     clock_of_loop = asyncio.get_running_loop().time
     while batch := await asyncio.to_thread(rows.peek, 1 if one_by_one else _BATCH_ROWS):
         began = clock_of_loop()
-        if not job.dry_run:
-            await _insisting(partial(_until_kafka_follows, store))
+        # An attempt at no row at all tells of a cancellation, or that the job is another worker's.
+        waits = not job.dry_run and await _insisting(partial(_is_kafka_behind, store))
         try:
-            applied = await _insisting(_at(clock, partial(apply, batch)))
+            applied = await _insisting(_at(clock, partial(apply, batch[:0] if waits else batch)))
         except LookAgain:
             await asyncio.sleep(_WAIT_SECONDS)
             continue
@@ -138,8 +132,8 @@ async def _import(store: Store, clock: Clock, job: Job, file: IO[bytes]) -> tupl
             if applied.cancel_requested:
                 return JobState.CANCELLED, None
             rows.drop_before(applied.next_row)
-        one_by_one = max(0, one_by_one - 1)
-        await asyncio.sleep((clock_of_loop() - began) * _REST)
+        one_by_one = max(0, one_by_one - (not waits))
+        await asyncio.sleep(_WAIT_SECONDS if waits else (clock_of_loop() - began) * _REST)
     return JobState.SUCCEEDED, None
 
 
@@ -188,12 +182,11 @@ async def _set_total(store: Store, job: Job, total: int) -> None:
         raise LeaseLost("somebody else works on the job")
 
 
-async def _until_kafka_follows(store: Store) -> None:
+async def _is_kafka_behind(store: Store) -> bool:
     async def work(unit: Unit) -> int:
         return await unit.jobs.outbox_size(_MOST_WAITING)
 
-    while await store.in_transaction(work) >= _MOST_WAITING:
-        await asyncio.sleep(_WAIT_SECONDS)
+    return await store.in_transaction(work) >= _MOST_WAITING
 
 
 @contextlib.asynccontextmanager

@@ -69,10 +69,11 @@ class MadeApiKeyView(ApiKeyView, frozen=True, kw_only=True):
     key: str
 
 
-class ApiKeysView(msgspec.Struct, frozen=True):
-    """All keys of an organization, in the order of their making."""
+class ApiKeysView(msgspec.Struct, frozen=True, rename="camel"):
+    """A page of an organization's keys, in the order of their making."""
 
     items: list[ApiKeyView]
+    next_cursor: str | None
 
 
 class AuditView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

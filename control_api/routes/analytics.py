@@ -82,7 +82,7 @@ class AnalyticsRoutes(Controller):
         return JsonResponse(
             await performance.report(
                 services.store,
-                services.reports,
+                services.reports_of,
                 request.user,
                 id_in_path(campaign_id),
                 asked,
@@ -98,7 +98,7 @@ class AnalyticsRoutes(Controller):
         return JsonResponse(
             await audience.audience(
                 services.store,
-                services.reports,
+                services.reports_of,
                 services.targeting,
                 request.user,
                 id_in_path(campaign_id),

@@ -176,7 +176,7 @@ ANSWERS: dict[str, Any] = {
     "CampaignView": _CAMPAIGN,
     "PageView": {"items": [_CAMPAIGN], "nextCursor": None},
     "Metrics": _METRICS,
-    "ApiKeysView": {"items": [_KEY]},
+    "ApiKeysView": {"items": [_KEY], "nextCursor": None},
     "UserView": _KIM,
     "UsersView": {"items": [_KIM], "nextCursor": None},
     "TokensView": {

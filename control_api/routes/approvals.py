@@ -54,13 +54,17 @@ class ApprovalRoutes(Controller):
         view = approval_view(approval)
         return JsonResponse(view, status_code=HTTP_201_CREATED, headers={"Location": address})
 
-    @get(_OF, operation_class=documented(), summary="List a campaign's approvals")
+    @get(
+        _OF,
+        operation_class=documented(parameters=ApprovalParameters),
+        summary="List a campaign's approvals",
+        opt={"reads_parameters": True},
+    )
     async def of_campaign(
         self, request: ApiRequest, services: Services, campaign_id: str
     ) -> JsonResponse[ApprovalsView]:
-        """All of them, the newest first."""
-        found = await approvals.of_campaign(services.store, request.user, id_in_path(campaign_id))
-        return JsonResponse(ApprovalsView([approval_view(approval) for approval in found], None))
+        """A page, the newest first; the next one is at the address in `Link`."""
+        return await _page(request, services, id_in_path(campaign_id))
 
     @post(
         f"{_OF}/{{approval_id:str}}/approve",
@@ -104,19 +108,26 @@ class ApprovalRoutes(Controller):
     )
     async def page(self, request: ApiRequest, services: Services) -> JsonResponse[ApprovalsView]:
         """A page, the newest first; the next one is at the address in `Link`."""
-        given = read_parameters(ApprovalParameters, list(request.query_params.multi_items()))
-        after = canonical_uuid(given.cursor) if given.cursor is not None else None
-        if given.cursor is not None and after is None:
-            raise MalformedRequest("cursor is not one of this list's")
-        query = ApprovalQuery(
-            organization_id=request.user.organization_id,
-            states=[state.value for state in given.state] or None,
-            after=after,
-            page_size=given.limit,
-        )
-        found, cursor = await approvals.page(services.store, query)
-        view = ApprovalsView([approval_view(approval) for approval in found], cursor)
-        return JsonResponse(view, headers=next_link(request, cursor))
+        return await _page(request, services)
+
+
+async def _page(
+    request: ApiRequest, services: Services, campaign_id: str | None = None
+) -> JsonResponse[ApprovalsView]:
+    given = read_parameters(ApprovalParameters, list(request.query_params.multi_items()))
+    after = canonical_uuid(given.cursor) if given.cursor is not None else None
+    if given.cursor is not None and after is None:
+        raise MalformedRequest("cursor is not one of this list's")
+    query = ApprovalQuery(
+        organization_id=request.user.organization_id,
+        campaign_id=campaign_id,
+        states=[state.value for state in given.state] or None,
+        after=after,
+        page_size=given.limit,
+    )
+    found, cursor = await approvals.page(services.store, query)
+    view = ApprovalsView([approval_view(approval) for approval in found], cursor)
+    return JsonResponse(view, headers=next_link(request, cursor))
 
 
 async def _decide(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from litestar.config.cors import CORSConfig
 
 _EXPOSED = [
+    "Content-Disposition",
     "ETag",
     "Idempotent-Replayed",
     "Link",
@@ -17,9 +18,11 @@ _EXPOSED = [
 ]
 _SENT = [
     "Authorization",
+    "Content-Encoding",
     "Content-Type",
     "Idempotency-Key",
     "If-Match",
+    "Last-Event-ID",
     "X-API-Key",
     "X-Request-ID",
     "traceparent",

@@ -4,11 +4,12 @@ Plain HTML without scripts: nothing is loaded from anywhere else.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from html import escape
 from typing import Any
 
 import msgspec
-from litestar import MediaType, Request, get
+from litestar import Litestar, MediaType, Request, get
 from litestar.response import Redirect
 
 from control_api.errors import NotFound
@@ -40,7 +41,7 @@ _METHODS = ("get", "post", "put", "delete")
 @get("/api/v1/openapi.json", include_in_schema=False)
 async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    return document(request.app.openapi_schema.to_schema())
+    return _document(request.app)
 
 
 @get("/", include_in_schema=False)
@@ -52,7 +53,7 @@ async def start() -> Redirect:
 @get("/docs", media_type=MediaType.HTML, include_in_schema=False)
 async def docs(request: Request[Any, Any, Any]) -> str:
     """Operations, schemas and problems."""
-    return _page(TITLE, "".join(_body(document(request.app.openapi_schema.to_schema()))))
+    return _docs(request.app)
 
 
 @get("/problems/{name:str}", media_type=MediaType.HTML, include_in_schema=False)
@@ -62,6 +63,17 @@ async def problem(name: str) -> str:
     if not kinds:
         raise NotFound("there is no such problem type")
     return _page(f"Problem: {name}", "".join(part for where, kind in kinds for part in _problem(where, kind)))
+
+
+@cache
+def _document(app: Litestar) -> dict[str, Any]:
+    """Made once: anyone may ask for it, as often as he likes."""
+    return document(app.openapi_schema.to_schema())
+
+
+@cache
+def _docs(app: Litestar) -> str:
+    return _page(TITLE, "".join(_body(_document(app))))
 
 
 def _problem(where: str, kind: ProblemType | DoorProblem) -> Iterator[str]:

@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
+_METHODS = frozenset(HttpMethod)
 _QUIET = {"/health", "/ready", "/metrics"}
 _STREAM = "/stream"
 _SECURITY_HEADERS = [
@@ -108,9 +109,11 @@ def _state(scope: Scope) -> MutableMapping[str, Any]:
 
 def _count(scope: HTTPScope, status: int, seconds: float) -> None:
     route = str(scope.get("path_template") or "unknown")
-    metrics.REQUESTS.labels(scope["method"], route, status).inc()
+    # Each label is kept for ever, and anyone may make methods up.
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    metrics.REQUESTS.labels(method, route, status).inc()
     if not route.endswith(_STREAM):  # it lasts for as long as somebody listens
-        metrics.REQUEST_SECONDS.labels(scope["method"], route).observe(seconds)
+        metrics.REQUEST_SECONDS.labels(method, route).observe(seconds)
     if scope["path"] not in _QUIET:
         milliseconds = round(seconds * 1000, 1)
         log.info("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)

@@ -98,10 +98,12 @@ async def _received(
 
 
 async def _queued_before(request: ApiRequest, upload: Upload, key: str) -> str:
-    """Reads the file only to see whether it is the same one."""
+    """Reads the file only to see whether it is the same one. Raises IdempotencyKeyReused."""
     async for _ in upload.pieces():
         pass
-    return await jobs.queued_before(_repeats(request).store(repeat_for(request, key, upload.digest)))
+    repeats, repeat = _repeats(request), repeat_for(request, key, upload.digest)
+    await repeats.answer(repeat)  # of another request all that there is may be its refusal
+    return await jobs.queued_before(repeats.store(repeat))
 
 
 def _repeats(request: ApiRequest) -> Repeats:

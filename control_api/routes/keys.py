@@ -3,7 +3,14 @@
 from litestar import Controller, delete, get, post
 from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
-from control_api.domain.control_keys import ApiKeyKind, ApiKeyRequest, check_door_scopes, door_request
+from control_api.domain.control_keys import (
+    ApiKeyKind,
+    ApiKeyRequest,
+    StoredControlKey,
+    check_door_scopes,
+    door_request,
+)
+from control_api.domain.keys import StoredKey
 from control_api.errors import InvalidRequest, NotFound
 from control_api.handlers import control_keys, keys
 from control_api.routes.access_views import (
@@ -14,7 +21,10 @@ from control_api.routes.access_views import (
     door_key_view,
     made_view,
 )
+from control_api.routes.headers import next_link
+from control_api.routes.list_parameters import PageParameters
 from control_api.routes.openapi import documented
+from control_api.routes.reading import read_parameters
 from control_api.routes.request import ApiRequest, id_in_path
 from control_api.routes.responses import JsonResponse
 from control_api.routes.services import Services
@@ -39,14 +49,19 @@ class KeyRoutes(Controller):
             headers={"Location": f"/api/v1/api-keys/{view.id}", "Cache-Control": "no-store"},
         )
 
-    @get("/", operation_class=documented(), summary="List keys")
-    async def list_all(self, request: ApiRequest, services: Services) -> JsonResponse[ApiKeysView]:
-        """All keys of the organization, revoked ones too."""
-        organization_id = request.user.organization_id
-        of_doors = await services.store.keys(organization_id)
-        own = await services.access.gate.directory.control_keys(organization_id)
-        views = [*map(door_key_view, of_doors), *map(control_key_view, own)]
-        return JsonResponse(ApiKeysView(sorted(views, key=lambda view: view.id)))
+    @get(
+        "/",
+        operation_class=documented(parameters=PageParameters),
+        summary="List keys",
+        opt={"reads_parameters": True},
+    )
+    async def list_page(self, request: ApiRequest, services: Services) -> JsonResponse[ApiKeysView]:
+        """In the order of their making, revoked ones too; the next page is at the address in `Link`."""
+        asked = read_parameters(PageParameters, list(request.query_params.multi_items()))
+        directory = services.access.gate.directory
+        page = await keys.list_page(services.store, directory, request.user, asked.cursor, asked.limit)
+        view = ApiKeysView([_view(key) for key in page.items], page.next_cursor)
+        return JsonResponse(view, headers=next_link(request, page.next_cursor))
 
     @delete(
         "/{key_id:str}",
@@ -62,6 +77,10 @@ class KeyRoutes(Controller):
         except NotFound:
             await keys.revoke(services.store, request.user, identity, now)
         services.access.standings.key_changed()
+
+
+def _view(key: StoredKey | StoredControlKey) -> ApiKeyView:
+    return door_key_view(key) if isinstance(key, StoredKey) else control_key_view(key)
 
 
 async def _make(request: ApiRequest, services: Services, asked: ApiKeyRequest) -> tuple[ApiKeyView, str]:

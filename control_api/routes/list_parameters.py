@@ -1,4 +1,4 @@
-"""The query parameters of the list of campaigns."""
+"""The query parameters of lists."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -22,6 +22,16 @@ from schemas.reasons import CampaignStatus, Channel
 _CURSOR = "`nextCursor` of the page before, with the same filters and order."
 _Q = "A text that name or description contains, whatever its case."
 _SORT = f"One of {', '.join(SortKey)}; with - before it for falling order."
+
+
+class PageParameters(msgspec.Struct, frozen=True, rename="camel"):
+    """Which page of a list that is not filtered."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE, description=f"1 to {MAX_PAGE}.")] = DEFAULT_PAGE
+    cursor: Annotated[
+        Annotated[str, msgspec.Meta(max_length=2_000)] | None,
+        msgspec.Meta(description="`nextCursor` of the page before."),
+    ] = None
 
 
 class ListParameters(msgspec.Struct, frozen=True, rename="camel"):

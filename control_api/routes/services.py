@@ -10,7 +10,7 @@ from control_api.handlers.audience import Targeting
 from control_api.handlers.audit_log import AuditLog
 from control_api.handlers.live import Streams
 from control_api.handlers.login import Gate
-from control_api.handlers.performance import Reports
+from control_api.handlers.performance import ReportsOf
 from control_api.handlers.ports import Clock, Store
 from control_api.handlers.track import Door
 from control_api.handlers.webhook_ports import Secrets
@@ -35,7 +35,7 @@ class Services(msgspec.Struct, frozen=True):
     access: Access
     webhook_secrets: Secrets
     door: Door
-    reports: Reports
+    reports_of: ReportsOf
     targeting: Targeting
     streams: Streams
     webhooks_private: bool = False

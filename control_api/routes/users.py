@@ -1,17 +1,13 @@
 """/api/v1/users"""
 
-from typing import Annotated
-from urllib.parse import urlencode
-
-import msgspec
 from litestar import Controller, delete, get, post, put
 from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from control_api.domain.users import StoredUser, UserReplacement, UserRequest
 from control_api.handlers import users
-from control_api.handlers.listing import DEFAULT_PAGE, MAX_PAGE
 from control_api.routes.access_views import UsersView, UserView, user_view
-from control_api.routes.headers import etag
+from control_api.routes.headers import etag, next_link
+from control_api.routes.list_parameters import PageParameters
 from control_api.routes.openapi import documented
 from control_api.routes.reading import read_parameters
 from control_api.routes.request import ApiRequest, id_in_path, if_match_of, required_if_match_of
@@ -19,16 +15,6 @@ from control_api.routes.responses import JsonResponse
 from control_api.routes.services import Services
 
 _OF = "/{user_id:str}"
-_CURSOR = "`nextCursor` of the page before."
-
-
-class UserParameters(msgspec.Struct, frozen=True, rename="camel"):
-    """Which page of users."""
-
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE, description=f"1 to {MAX_PAGE}.")] = DEFAULT_PAGE
-    cursor: Annotated[
-        Annotated[str, msgspec.Meta(max_length=2_000)] | None, msgspec.Meta(description=_CURSOR)
-    ] = None
 
 
 class UserRoutes(Controller):
@@ -49,19 +35,17 @@ class UserRoutes(Controller):
 
     @get(
         "/",
-        operation_class=documented(parameters=UserParameters),
+        operation_class=documented(parameters=PageParameters),
         summary="List users",
         opt={"reads_parameters": True},
     )
     async def list_page(self, request: ApiRequest, services: Services) -> JsonResponse[UsersView]:
         """In the order of their making, deactivated ones too; the next page is at the address in `Link`."""
-        asked = read_parameters(UserParameters, list(request.query_params.multi_items()))
+        asked = read_parameters(PageParameters, list(request.query_params.multi_items()))
         directory = services.access.gate.directory
         page = await users.list_page(directory, request.user, asked.cursor, asked.limit)
         view = UsersView([user_view(user) for user in page.items], page.next_cursor)
-        following = urlencode({"limit": asked.limit, "cursor": page.next_cursor})
-        link = {"Link": f'<{request.url.path}?{following}>; rel="next"'} if page.next_cursor else {}
-        return JsonResponse(view, headers=link)
+        return JsonResponse(view, headers=next_link(request, page.next_cursor))
 
     @get(_OF, operation_class=documented(), summary="Get a user")
     async def get_one(self, request: ApiRequest, services: Services, user_id: str) -> JsonResponse[UserView]:

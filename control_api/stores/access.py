@@ -39,9 +39,13 @@ class AccessReads:
             rows = _users.users_of_email(connection, email=email, organization_id=organization_id)
             return [stored_user_from(row) async for row in rows]
 
-    async def control_keys(self, organization_id: str) -> list[StoredControlKey]:
+    async def control_keys(
+        self, organization_id: str, after: str | None, most: int
+    ) -> list[StoredControlKey]:
         async with self._pool.connection() as connection:
-            rows = _access.list_control_keys(connection, organization_id=organization_id)
+            rows = _access.list_control_keys(
+                connection, organization_id=organization_id, after=after, most=most
+            )
             return [control_key_from(row) async for row in rows]
 
     async def standing(
@@ -97,20 +101,14 @@ class LoginAttempts:
 
     async def take(self, email: str, address: str | None, now: datetime) -> float:
         both, account, from_there = self._buckets(email, address)
-        most = {both: self._per_account, account: 5 * self._per_account, from_there: self._per_address}
+        # What is refused counts in nothing further: else one address would use up the account for all others.
+        most = {from_there: self._per_address, both: self._per_account, account: 5 * self._per_account}
         async with self._pool.connection() as connection:
-            rows = [
-                row
-                async for row in _access.take_attempts(
-                    connection, buckets=list(most), now=now, ends=now + WINDOW
-                )
-            ]
-        waits = [
-            (row["window_ends"] - now).total_seconds()
-            for row in rows
-            if row["attempts"] > most[row["bucket"]]
-        ]
-        return max(waits, default=0.0)
+            for bucket, attempts in most.items():
+                row = await _access.take_attempt(connection, bucket=bucket, now=now, ends=now + WINDOW)
+                if row["attempts"] > attempts:
+                    return float((row["window_ends"] - now).total_seconds())
+        return 0.0
 
     async def give_back(self, email: str, address: str | None) -> None:
         both, account, from_there = self._buckets(email, address)

@@ -41,8 +41,12 @@ class ApprovalStore:
         )
         return _approval_from(row) if row else None
 
-    async def of_campaign(self, campaign_id: str) -> list[Approval]:
-        rows = _approvals.approvals_of_campaign(self._connection, campaign_id=campaign_id)
+    async def of_campaign(
+        self, campaign_id: str, states: Sequence[str] | None, after: str | None, most: int
+    ) -> list[Approval]:
+        rows = _approvals.approvals_of_campaign(
+            self._connection, campaign_id=campaign_id, states=states, after=after, most=most
+        )
         return [_approval_from(row) async for row in rows]
 
     async def page(

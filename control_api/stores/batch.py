@@ -175,6 +175,7 @@ class BatchStore:
             hashes=[row.hash for row in rows],
             **columns,
         )
+        self._entries.clear()
 
     async def _crossed(self, ids: list[str]) -> dict[str, list[Threshold]]:
         found: dict[str, list[Threshold]] = defaultdict(list)

@@ -43,6 +43,7 @@ _ROLLED_BACK = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
+    asyncpg.InvalidCachedStatementError,  # a migration has changed a table: planned anew, it works
 )
 _NAME_INDEX = "campaigns_name_unique"
 
@@ -50,6 +51,8 @@ _NAME_INDEX = "campaigns_name_unique"
 class Database:
     """Postgres as handlers see it (handlers.ports.Store). It may be away: then every call raises Unavailable,
     and works again as soon as Postgres does."""
+
+    goes_on = False
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -126,10 +129,10 @@ class Database:
             row = await _organizations.get_user(connection, id=user_id, organization_id=organization_id)
         return user_from(row) if row else None
 
-    async def keys(self, organization_id: str) -> list[StoredKey]:
-        """All keys of an organization, in order of their making."""
+    async def keys(self, organization_id: str, after: str | None, most: int) -> list[StoredKey]:
+        """Some keys of an organization for the doors, in order of their making."""
         async with self._pool.connection() as connection:
-            rows = _keys.list_keys(connection, organization_id=organization_id)
+            rows = _keys.list_keys(connection, organization_id=organization_id, after=after, most=most)
             return [key_from(row) async for row in rows]
 
     async def unfollowed_crossings(self, since: datetime, before: datetime, most: int) -> list[BudgetGate]:

@@ -24,6 +24,8 @@ class OnceDatabase(Database):
     """A transaction's result is kept with it. Whoever sends the request again gets that result in its place,
     so that the same code makes the same answer of it, wherever the first attempt broke off."""
 
+    goes_on = True
+
     def __init__(self, pool: Pool, repeat: Repeat) -> None:
         super().__init__(pool)
         self._repeat = repeat

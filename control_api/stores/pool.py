@@ -10,6 +10,7 @@ import structlog
 
 from control_api.errors import Unavailable
 from sql.outbox import RELAY_COMMAND_SECONDS
+from sql.sessions import keep
 
 log = structlog.get_logger(__name__)
 
@@ -92,15 +93,9 @@ class Pool:
                     timeout=_CONNECT_SECONDS,
                     command_timeout=_ACQUIRE_SECONDS,
                     server_settings=_SERVER_SETTINGS,
-                    reset=_keep,
+                    reset=keep,
                 )
         return self._pool
-
-
-async def _keep(_: asyncpg.Connection) -> None:
-    """Gives a connection back as it is: asyncpg would ask Postgres to reset its session after each use, which
-    takes as long as a query. So nothing here may change a session: settings and locks are of a transaction
-    (SET LOCAL, pg_advisory_xact_lock). One that is still open is rolled back all the same."""
 
 
 def _unavailable(error: Exception) -> Unavailable:

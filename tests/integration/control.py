@@ -78,10 +78,11 @@ class ControlApi:
         self._process: subprocess.Popen[bytes] | None = None
         self._http = aiohttp.ClientSession()
 
-    async def start(self, path: str = "/ready") -> None:
-        """Returns when this path is answered with 200."""
+    async def start(self, path: str | None = "/ready") -> None:
+        """Returns when this path is answered with 200; without one at once."""
         self._launch()
-        await eventually(lambda: self._answers(path), 60)
+        if path is not None:
+            await eventually(lambda: self._answers(path), 60)
 
     def _launch(self) -> None:
         with self._log.open("ab") as out:
@@ -313,10 +314,10 @@ async def eventually(look: Callable[[], Awaitable[T]], within: float) -> T:
 
 @asynccontextmanager
 async def running_control_api(
-    kafka: str, dsn: str, folder: Path, path: str = "/ready", **settings: str
+    kafka: str, dsn: str, folder: Path, path: str | None = "/ready", **settings: str
 ) -> AsyncIterator[ControlApi]:
     """A control API on its own port, with an organization and its admin; `settings` are variables of its own
-    environment."""
+    environment. Returns when `path` is answered with 200; without one at once."""
     environ = {
         "FLIGHTLINE_KAFKA": kafka,
         "FLIGHTLINE_POSTGRES": dsn,

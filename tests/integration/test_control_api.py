@@ -378,6 +378,14 @@ async def test_prometheus_is_told_one_content_type(api: ControlApi) -> None:
     assert (await api.page("/metrics")).headers["Content-Type"] == CONTENT_TYPE_LATEST
 
 
+async def test_methods_that_somebody_makes_up_leave_nothing_behind(api: ControlApi) -> None:
+    for number in range(5):
+        await api.call(f"MADEUP{number}", "/campaigns")
+    text = (await api.page("/metrics")).body
+    assert 'method="other"' in text
+    assert "MADEUP" not in text
+
+
 async def test_limits_and_approval_of_an_organization(api: ControlApi) -> None:
     token = await api.other_organization()
     found = await api.call("GET", "/organization", token=token)

@@ -134,6 +134,23 @@ async def test_an_approved_draft_is_activated(api: ControlApi) -> None:
     assert (await editor.call("GET", f"{path}/approvals")).body["items"] == [done.body]
 
 
+async def test_the_approvals_of_a_campaign_are_listed_in_pages(api: ControlApi) -> None:
+    editor = await person(api, Role.EDITOR)
+    draft, made = await a_draft(editor), []
+    for amount in (3000, 4000, 5000):
+        draft = (await editor.put(draft, budget=eur(amount))).body
+        made.append((await asked(editor, draft))["id"])
+    path, listed = f"/campaigns/{draft['id']}/approvals?limit=2", []
+    while path:
+        answer = await editor.call("GET", path)
+        listed.append([item["id"] for item in answer.body["items"]])
+        cursor = answer.body["nextCursor"]
+        path = f"/campaigns/{draft['id']}/approvals?limit=2&cursor={cursor}" if cursor else ""
+    assert listed == [made[:0:-1], made[:1]]
+    waiting = await editor.call("GET", f"/campaigns/{draft['id']}/approvals?state=pending")
+    assert [item["id"] for item in waiting.body["items"]] == made[2:]
+
+
 async def test_neither_who_asked_nor_who_changed_the_budget_last_decides(api: ControlApi) -> None:
     both = Role.EDITOR, Role.APPROVER
     maker, asker, approver = await person(api, *both), await person(api, *both), await person(api, *both)

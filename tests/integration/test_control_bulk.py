@@ -163,6 +163,27 @@ async def test_a_request_that_broke_off_goes_on_where_it_stopped(api: ControlApi
     assert audit[0]["n"] == 75
 
 
+async def test_what_a_request_did_before_it_broke_off_is_told(api: ControlApi) -> None:
+    """Without a key that could be sent again: its second group meets a lock that is not given for long."""
+    first = await api.create()
+    ids = sorted(row["id"] for row in await api.sql(MANY, first["id"], 75))
+    holder = await asyncpg.connect(api.dsn)
+    try:
+        holding = holder.transaction()
+        await holding.start()
+        await holder.execute("SELECT FROM ledger.accounts WHERE campaign_id = $1::uuid FOR UPDATE", ids[60])
+        answer = await api.call("POST", "/campaigns/bulk/activate", {"ids": ids, "startNow": True})
+        await holding.rollback()
+    finally:
+        await holder.close()
+    assert statuses(answer) == [200] * 50 + [503] * 25
+    assert answer.body["results"][-1]["problem"]["type"] == "/problems/unavailable"
+    done = await api.sql(
+        "SELECT count(*) AS n FROM control.campaigns WHERE id = ANY($1::uuid[]) AND version = 2", ids
+    )
+    assert done[0]["n"] == 50
+
+
 @pytest.mark.parametrize("atomic", [False, True])
 async def test_a_thousand_campaigns_are_one_request(api: ControlApi, atomic: bool) -> None:
     first = await api.create()

@@ -26,6 +26,7 @@ from control_api.auth.tokens import Claims, Tokens
 from schemas.flightline.v1 import campaigns_pb2 as pb
 from schemas.ids import new_id
 from tests.integration.access import make_key, token_of
+from tests.integration.certificates import certificate
 from tests.integration.control import SECRET, ControlApi, body, eventually, now, running_control_api
 from tests.running import free_port
 
@@ -534,33 +535,6 @@ async def test_health_follows_the_life_of_the_process_and_calls_under_way_are_an
         made = await create(call)
         assert made.id
         assert api.wait(20) == 0
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A key and a certificate for localhost that it has signed itself."""
-    from cryptography import x509  # noqa: PLC0415  only this test needs it
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now() - timedelta(days=1))
-        .not_valid_after(now() + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "key.pem").write_bytes(private)
-    return folder / "cert.pem", folder / "key.pem"
 
 
 async def test_tls_and_certificates_of_clients(kafka: str, postgres_dsn: str, tmp_path: Path) -> None:

@@ -54,6 +54,24 @@ async def test_a_control_key_is_shown_once_and_acts_in_its_own_name(api: Control
     assert await eventually(told, 30) == [f"key:{made['id']}"]
 
 
+async def test_keys_of_all_kinds_are_listed_in_pages(api: ControlApi) -> None:
+    token = await api.other_organization()
+    kinds = ["publishable", "server", "control", "server", "publishable"]
+    for kind in kinds[2:]:  # the first two are there
+        asked = {"name": "k", "kind": kind} | ({"scopes": ["campaigns:read"]} if kind == "control" else {})
+        assert (await api.call("POST", "/api-keys", asked, token=token)).status == 201
+    listed, path = [], "/api-keys?limit=2"
+    while path:
+        answer = await api.call("GET", path, token=token)
+        assert answer.status == 200, answer
+        listed.append([item["kind"] for item in answer.body["items"]])
+        cursor = answer.body["nextCursor"]
+        assert ("Link" in answer.headers) == (cursor is not None)
+        path = f"/api-keys?limit=2&cursor={cursor}" if cursor else ""
+    assert listed == [kinds[:2], kinds[2:4], kinds[4:]]
+    assert (await api.call("GET", "/api-keys?cursor=x", token=token)).status == 400
+
+
 async def test_the_doors_are_told_nothing_of_control_keys(api: ControlApi) -> None:
     key = (await make_key(api, "campaigns:read"))["key"]
     marker = await api.call("POST", "/api-keys", {"name": "m", "kind": "server"})

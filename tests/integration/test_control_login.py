@@ -105,9 +105,10 @@ async def test_a_refusal_takes_as_long_for_an_unknown_email(api: ControlApi) -> 
 async def test_an_account_is_guarded_over_replicas_and_restarts(api: ControlApi) -> None:
     user = await make_user(api, "viewer")
     here = {"X-Forwarded-For": "198.51.100.7"}
-    answers = await asyncio.gather(*(attempt(api, user["email"], **here) for _ in range(14)))
+    # More than all addresses together may: what is refused does not count for the others.
+    answers = await asyncio.gather(*(attempt(api, user["email"], **here) for _ in range(60)))
     statuses = sorted(answer.status for answer in answers)
-    assert statuses == [401] * 10 + [429] * 4
+    assert statuses == [401] * 10 + [429] * 50
     assert api.stop() == 0
     await api.start()
     refused = await attempt(api, user["email"], PASSWORD, **here)
@@ -116,7 +117,7 @@ async def test_an_account_is_guarded_over_replicas_and_restarts(api: ControlApi)
     assert (await attempt(api, user["email"], PASSWORD, **{"X-Forwarded-For": "203.0.113.9"})).status == 200
     unknown = f"nobody{new_id()}@shop.example"
     answers = await asyncio.gather(*(attempt(api, unknown, **here) for _ in range(14)))
-    assert sorted(answer.status for answer in answers) == statuses
+    assert sorted(answer.status for answer in answers) == [401] * 10 + [429] * 4
     await api.sql("UPDATE control.login_attempts SET window_ends = now() - interval '1 second'")
     assert (await attempt(api, user["email"], PASSWORD, **here)).status == 200
 

@@ -3,7 +3,7 @@
 import base64
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +85,16 @@ async def test_a_subject_is_always_the_same_user(world: World) -> None:
     assert (await world.api.call("DELETE", f"/users/{user['id']}")).status == 204
     gone = world.issuer.token(RSA, "RS256", world.claims(sub=user["id"], **roles("admin")))
     assert await world.status(gone) == 401
+
+
+async def test_a_key_of_somebody_without_an_account_here_ends_by_itself(world: World) -> None:
+    token = world.issuer.token(RSA, "RS256", world.claims(**roles("admin")))
+    asked = {"name": "k", "kind": "control", "scopes": ["campaigns:read"]}
+    refused = await world.api.call("POST", "/api-keys", asked, token=token)
+    assert refused.status == 422, refused
+    assert [error["pointer"] for error in refused.body["errors"]] == ["/expiresAt"]
+    ends = (datetime.now(UTC) + timedelta(days=30)).isoformat()
+    assert (await world.api.call("POST", "/api-keys", asked | {"expiresAt": ends}, token=token)).status == 201
 
 
 def bad_tokens(issuer: Issuer, claims: dict[str, Any]) -> dict[str, str]:

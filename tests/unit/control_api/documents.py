@@ -6,11 +6,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from control_api.domain.campaign import CampaignType, Day, Frequency
-from control_api.domain.texts import composed, unseen_in
+from control_api.domain.texts import check_text, composed, unseen_in
 from schemas.reasons import Channel
 
 HOSTILE = [
     "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", "''=1", "'", "''", "'x", "\uff1d1",
+    "a;=1+1", "a;'=1", "a\t+1", ";;-1", ";\t=1", "Sale;=1+cmd|' /C calc'!A0",
     "=cmd|' /C calc'!A0", "a;b", ";", " a ", "[", "[1]", '["a"]', "{}", '"', '""', ",", "a,b\r\nc", "\r",
     "<script>alert(1)</script>", "'; DROP TABLE control.campaigns; --", "\u202egnp.exe", "\u0430\u0435",
     "null", "true", "0", "1e5", "\\u0000", "\ufeff", "\u2028", "🤹🏽", "e\u0301", "%s%n", "${x}", "../../x",
@@ -20,7 +21,7 @@ START = datetime(2031, 6, 1, 8, 30, tzinfo=UTC)
 _anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 texts = st.sampled_from(HOSTILE) | _anything
 short_texts = texts.filter(bool)
-rule_ids = short_texts.filter(lambda text: bool(text.strip()))
+ids = short_texts.filter(lambda text: not list(check_text(text, "")))
 names = texts.map(composed).filter(lambda text: bool(text) and unseen_in(text) is None)
 descriptions = texts.filter(lambda text: unseen_in(text, lines=True) is None)
 hosts = st.from_regex(r"[a-z0-9]{1,8}(\.[a-z0-9]{1,8}){1,2}", fullmatch=True)
@@ -35,7 +36,7 @@ def money(currency: str, decimals: int) -> st.SearchStrategy[dict[str, Any]]:
 @st.composite
 def settings(draw: st.DrawFn, currency: str, decimals: int) -> dict[str, Any]:
     """All of them that WIRE.md names."""
-    names = draw(st.lists(short_texts, min_size=2, max_size=4, unique=True))
+    names = draw(st.lists(ids, min_size=2, max_size=4, unique=True))
     rules = st.fixed_dictionaries(
         {
             "days": st.lists(st.sampled_from(list(Day)), min_size=1, max_size=7),
@@ -46,7 +47,7 @@ def settings(draw: st.DrawFn, currency: str, decimals: int) -> dict[str, Any]:
     )
     model = draw(st.sampled_from(["CPM", "CPC", "CPA", "FLAT"]))
     return {
-        "targetAudience": draw(st.lists(short_texts, max_size=4)),
+        "targetAudience": draw(st.lists(ids, max_size=4)),
         "channels": draw(st.lists(st.sampled_from(list(Channel)), min_size=1, unique=True)),
         "frequency": draw(st.sampled_from(list(Frequency))),
         "maxImpressions": draw(st.integers(1, 10**15)),
@@ -65,7 +66,7 @@ def settings(draw: st.DrawFn, currency: str, decimals: int) -> dict[str, Any]:
             "confidence": draw(st.floats(0.01, 0.99)),
         },
         "schedulingRules": draw(st.lists(rules, max_size=3)),
-        "personalization": {"enabled": draw(st.booleans()), "rules": draw(st.lists(short_texts, max_size=3))},
+        "personalization": {"enabled": draw(st.booleans()), "rules": draw(st.lists(ids, max_size=3))},
     }
 
 
@@ -79,7 +80,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         "name": draw(names),
         "description": draw(descriptions),
         "type": draw(st.sampled_from(list(CampaignType))),
-        "targetingRules": draw(st.lists(rule_ids, min_size=1, max_size=4, unique=True)),
+        "targetingRules": draw(st.lists(ids, min_size=1, max_size=4, unique=True)),
         "startDate": start.isoformat(),
         "endDate": draw(st.sampled_from([None, end.isoformat()])),
         "budget": draw(st.none() | money(currency, decimals)),

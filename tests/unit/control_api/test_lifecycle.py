@@ -3,6 +3,7 @@
 import pytest
 
 from control_api.domain import lifecycle
+from control_api.domain.campaign import PendingBudget
 from control_api.domain.lifecycle import Act
 from control_api.domain.refusals import (
     ApprovalRequired,
@@ -144,6 +145,13 @@ def test_closed_since_is_the_moment_at_which_it_stopped_running():
     resumed = lifecycle.activate(paused, an_account(), an_organization(), now=NOW)
     assert resumed.closed_since is None
     assert lifecycle.pause(a_campaign(start_date=NOW + DAY), now=NOW).closed_since is None
+
+
+def test_no_budget_waits_for_approval_once_a_campaign_cannot_run_again():
+    waiting = a_campaign(pending_budget=PendingBudget(eur("500.00"), None))
+    assert lifecycle.pause(waiting, now=NOW).pending_budget == waiting.pending_budget
+    assert lifecycle.stop(waiting, now=NOW).pending_budget is None
+    assert lifecycle.complete_if_due(waiting, now=NOW + 31 * DAY).pending_budget is None
 
 
 def test_an_active_campaign_before_its_start_is_scheduled():

@@ -8,6 +8,7 @@ import pytest
 from control_api.domain.budget import with_budget_version
 from control_api.domain.campaign import CampaignType, PricingSettings
 from control_api.domain.content_rules import read_submission
+from control_api.domain.organization import Limits
 from control_api.domain.refusals import FieldsNotChangeable, InvalidCampaign
 from control_api.domain.replacement import replace
 from schemas.money import Money
@@ -162,3 +163,19 @@ def test_a_campaign_that_is_too_long_already_may_change_but_for_what_is_too_long
     assert [error.pointer for error in refused.value.errors] == ["/settings/targetAudience"]
     shorter = settings(long, target_audience=long.settings.target_audience[:300])
     assert put(long, settings=shorter).settings.target_audience == shorter.target_audience
+
+
+def test_another_currency_is_held_to_its_own_largest_budget():
+    organization = msgspec.structs.replace(an_organization(), limits={"USD": Limits(Decimal(100), None)})
+    draft = a_campaign(status=Status.DRAFT, start_date=NOW + DAY, budget=None)
+    dollars = PricingSettings(PricingModel.CPM, Money(Decimal("2.50"), "USD"))
+    with pytest.raises(InvalidCampaign):
+        put(draft, organization=organization, settings=settings(draft, pricing=dollars))
+
+
+def test_a_text_that_stays_as_it_was_is_not_refused_for_a_rule_that_came_later():
+    segments = settings(a_campaign(), target_audience=("seg\u202e",))
+    kept = a_campaign(targeting_rules=("rule\u200b",), settings=segments)
+    assert put(kept, name="Winter").name == "Winter"
+    with pytest.raises(InvalidCampaign):
+        put(kept, settings=settings(kept, target_audience=("seg\u202e", "another")))
