@@ -1,8 +1,8 @@
 """`python -m tests.bench`: measures all, prints one table, as `make bench` and `make bench-full` do.
 
-With names of rows, only those: door, settling, chain, queries, footprint, scaling, control_api. A row that
-fails, or whose counts differ from what was promised, stands in the table as void, and the command ends with
-1.
+With names of rows, only those: door, settling, chain, queries, footprint, takeover, scaling, control_api. A
+row that fails, or whose counts differ from what was promised, stands in the table as void, and the command
+ends with 1.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.bench import chain, control_api, door, footprint, queries, scaling, settling
+from tests.bench import chain, control_api, door, footprint, queries, scaling, settling, takeover
 from tests.bench.figures import Figure, Report
 from tests.bench.form import FULL, SHORT
 
@@ -23,6 +23,7 @@ _ROWS = {
     "chain": chain.rows,
     "queries": queries.rows,
     "footprint": footprint.rows,
+    "takeover": takeover.rows,
     "scaling": scaling.rows,
     "control_api": control_api.rows,
 }

@@ -355,20 +355,21 @@ async def _stop(http: aiohttp.ClientSession, whole: Chain, campaign: str) -> flo
     stopped: list[float] = []
     clicking: set[asyncio.Task[None]] = set()
 
-    async def click() -> None:
+    async def click(due: float) -> None:
         nonlocal crossing
-        sent = time.perf_counter()
         _, result = await whole.send(http, campaign, "CLICK")
         if result["status"] == "retry":
             return  # the door does not know the campaign yet
-        crossing = sent if crossing is None else min(crossing, sent)
+        crossing = due if crossing is None else min(crossing, due)
         if result.get("serve") is False:
             stopped.append(time.perf_counter())
 
+    due = time.perf_counter()
     async with asyncio.timeout(_GIVE_UP_SECONDS):
         while not stopped:
-            clicking.add(asyncio.create_task(click()))
-            await asyncio.sleep(_CLICK_SECONDS)
+            clicking.add(asyncio.create_task(click(due)))
+            due += _CLICK_SECONDS
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
         await asyncio.gather(*clicking)
     assert crossing is not None
     return min(stopped) - crossing

@@ -18,18 +18,20 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
+import asyncpg
 import msgspec
 import uvloop
 
 from schemas.ids import new_id
 from tests.bench.control_world import Organization, World, dice, world
+from tests.bench.engines import Void
 from tests.bench.figures import Figure, Goal, Report, p99_of, share
 from tests.bench.form import Form
-from tests.bench.load import is_whole
+from tests.bench.load import left_of
 from tests.bench.machine import Spent, spending
 from tests.integration.control import body
 
-USERS, ORGANIZATIONS, MOST_EVENTS = 1_000, 50, 10_000_000
+USERS, ORGANIZATIONS, MOST_EVENTS, PROCESSES = 1_000, 50, 10_000_000, 1
 MIX = {
     "get": 38,
     "metrics": 22,
@@ -112,6 +114,8 @@ class Mix:
         self._dice = dice()
         self._world = made
         self._kinds, self._weights = list(MIX), list(MIX.values())
+        self.tracked = 0
+        """Events that were promised."""
         chosen = [(one, each) for one in made.organizations for each in one.campaigns]
         self._free = deque(
             Updated(campaign, one.tokens[0])
@@ -127,7 +131,8 @@ class Mix:
         return Asked(kind, self._request(kind, one))
 
     def answered(self, asked: Asked, answer: bytes) -> None:
-        """Frees the campaign that was changed."""
+        """Frees the campaign that was changed, and counts what was promised."""
+        self.tracked += asked.kind == "track" and answer[9:12] == _EXPECTED["track"]
         if asked.campaign is not None:
             asked.campaign.version += answer.startswith(b"HTTP/1.1 200")
             self._free.append(asked.campaign)
@@ -168,7 +173,9 @@ class User(asyncio.Protocol):
 
     def __init__(self, on_answer: Callable[["User", Asked, float, bytes], None]) -> None:
         self._on_answer = on_answer
-        self._received = b""
+        self._received: list[bytes] = []
+        self._left = 0
+        """Bytes of the answer that have not come, as far as is known."""
         self._asked: Asked | None = None
         self._due = 0.0
         self.is_closed = False
@@ -182,10 +189,16 @@ class User(asyncio.Protocol):
         self.transport.write(asked.request)
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        if self._asked is not None and is_whole(self._received):
-            answer, asked = self._received, self._asked
-            self._received, self._asked = b"", None
+        self._received.append(data)
+        self._left -= len(data)
+        if self._asked is None or self._left > 0:
+            return
+        answer, asked = b"".join(self._received), self._asked
+        self._left = left_of(answer)
+        if self._left > 0:
+            self._received = [answer]
+        else:
+            self._received, self._asked = [], None
             self._on_answer(self, asked, time.perf_counter() - self._due, answer)
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -194,41 +207,73 @@ class User(asyncio.Protocol):
             self._on_answer(self, self._asked, 0.0, b"")
 
 
+class Users:
+    """So many connections; one that the server has ended, because it was idle for long, is made anew."""
+
+    def __init__(self, url: str, on_answer: Callable[[Asked, float, bytes], None]) -> None:
+        self._address = urlsplit(url)
+        self._on_answer = on_answer
+        self._free = deque[User]()
+        self._opened = list[User]()
+
+    def __len__(self) -> int:
+        """Those that wait for no answer."""
+        return len(self._free)
+
+    async def open(self, users: int) -> None:
+        """Connects so many."""
+        for _ in range(users):
+            self._free.append(await self._connected())
+
+    async def next(self) -> User:
+        """One that waits for no answer. IndexError when there is none."""
+        user = self._free.popleft()
+        return await self._connected() if user.is_closed else user
+
+    def close(self) -> None:
+        """Ends all connections."""
+        for user in self._opened:
+            user.transport.close()
+
+    async def _connected(self) -> User:
+        loop, (host, port) = asyncio.get_running_loop(), (self._address.hostname, self._address.port)
+        _, user = await loop.create_connection(lambda: User(self._answered), host, port)
+        self._opened.append(user)
+        return user
+
+    def _answered(self, user: User, asked: Asked, taken: float, answer: bytes) -> None:
+        self._on_answer(asked, taken, answer)
+        self._free.append(user)
+
+
 async def at_rate(made: World, mix: Mix, rate: float, seconds: float, users: int) -> Run:
     """Sends at this rate for so long, and waits for all answers."""
-    run, free = Run(rate), deque[User]()
+    run = Run(rate)
 
-    def answered(user: User, asked: Asked, taken: float, answer: bytes) -> None:
+    def answered(asked: Asked, taken: float, answer: bytes) -> None:
         run.seconds[asked.kind].append(taken)
         status = answer[9:12]
         if status != _EXPECTED.get(asked.kind, _OK):
             run.unexpected[f"{asked.kind} {status.decode() or 'lost'}"] += 1
         mix.answered(asked, answer)
-        if not user.is_closed:
-            free.append(user)
 
-    address = urlsplit(made.api.url)
-    loop = asyncio.get_running_loop()
-    for _ in range(users):
-        _, user = await loop.create_connection(lambda: User(answered), address.hostname, address.port)
-        free.append(user)
-    opened = list(free)
+    connections = Users(made.api.url, answered)
+    await connections.open(users)
     started, total = time.perf_counter(), int(rate * seconds)
     with spending(**made.pids) as run.spent:
         while run.offered < total and time.perf_counter() - started < 2 * seconds:
             now = time.perf_counter()
-            while run.offered < min(total, (now - started) * rate) and free:
+            while run.offered < min(total, (now - started) * rate) and connections:
                 moment = started + run.offered / rate
                 run.late.append(now - moment)
-                free.popleft().send(mix.next(), moment)
+                (await connections.next()).send(mix.next(), moment)
                 run.offered += 1
             await asyncio.sleep(_TICK_SECONDS)
     run.waiting = total - run.answered
     async with asyncio.timeout(_DRAIN_SECONDS):
         while run.answered < run.offered:
             await asyncio.sleep(_TICK_SECONDS)
-    for user in opened:
-        user.transport.close()
+    connections.close()
     return run
 
 
@@ -277,13 +322,14 @@ async def measure(
     campaigns: int,
     organizations: int,
     events: int,
+    processes: int,
     users: int,
     rate: float,
     step_seconds: float,
     seconds: float,
 ) -> None:
     """Fills the world, finds the rate, measures. RuntimeError when an answer was not what it should be."""
-    async with world(campaigns, organizations, events) as made:
+    async with world(campaigns, organizations, events, processes) as made:
         mix = Mix(made)
         await at_rate(made, mix, rate, step_seconds, users)  # plans, keys, connections
         found = await highest(made, mix, rate, step_seconds, users)
@@ -297,15 +343,30 @@ async def measure(
             return run
 
         most = await at(found)
+        planned = await within_goals(at, most)
+        await _require_counted(made, mix.tracked)
         notes = (
             f"{campaigns:,} campaigns of {organizations} organizations, {events:,} events, {users:,} users"
         )
         report.add(*report_of(most, "the highest rate it keeps up with", notes))
-        planned = await within_goals(at, most)
         if planned is None:
             report.add(Figure("10", _PLANNED, "requests/s", [], notes="none"))
         elif planned is not most:
             report.add(*report_of(planned, _PLANNED, notes))
+
+
+async def _require_counted(made: World, tracked: int) -> None:
+    """Void when the ledger has not counted each event that `track` has promised, once."""
+    ledger, counted = await asyncpg.connect(made.api.dsn), 0
+    try:
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while counted != tracked and time.monotonic() < deadline:
+            await asyncio.sleep(0.5)
+            counted = int(await ledger.fetchval("SELECT sum(impressions) FROM ledger.accounts"))
+    finally:
+        await ledger.close()
+    if counted != tracked:
+        raise Void(f"{tracked:,} events were promised, the ledger has {counted:,}")
 
 
 async def rows(report: Report, form: Form) -> None:
@@ -315,6 +376,7 @@ async def rows(report: Report, form: Form) -> None:
         campaigns=form.campaigns,
         organizations=ORGANIZATIONS,
         events=min(MOST_EVENTS, max(form.stored_events)),
+        processes=PROCESSES,
         users=USERS,
         rate=_FIRST_RATE,
         step_seconds=2 * form.seconds,
@@ -327,6 +389,7 @@ def main() -> None:
     parser.add_argument("--campaigns", type=int, default=10_000)
     parser.add_argument("--organizations", type=int, default=ORGANIZATIONS)
     parser.add_argument("--events", type=int, default=MOST_EVENTS)
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="of the control API, on one port")
     parser.add_argument("--users", type=int, default=USERS)
     parser.add_argument("--rate", type=float, default=_FIRST_RATE, help="requests a second, at first")
     parser.add_argument("--step-seconds", type=float, default=10.0, help="of each rate that is tried")

@@ -68,29 +68,37 @@ class World:
 
 
 @asynccontextmanager
-async def world(campaigns: int, organizations: int, events: int) -> AsyncIterator[World]:
-    """Everything runs, and the door knows all campaigns."""
+async def world(campaigns: int, organizations: int, events: int, processes: int) -> AsyncIterator[World]:
+    """Everything runs, so many processes of the control API on one port, and the door knows all campaigns."""
     async with AsyncExitStack() as kept:
         folder = kept.enter_context(scratch())
         stack = kept.enter_context(running_stack(folder / "state", "--only-engines"))
         postgres, clickhouse = await stack.fresh_postgres(), await stack.fresh_clickhouse()
         engines = Engines(stack, folder, postgres, clickhouse, _PARTITIONS)
         await ensure_topics(engines.kafka, _PARTITIONS)
-        port = free_port()
-        api = await kept.enter_async_context(
-            running_control_api(
-                engines.kafka,
-                postgres,
-                folder,
-                FLIGHTLINE_CLICKHOUSE=clickhouse,
-                FLIGHTLINE_INGEST_URL=f"http://127.0.0.1:{port}",
+        port, control_port = free_port(), free_port()
+
+        async def control_api(number: int) -> ControlApi:
+            logs = folder / f"control_api-{number}"
+            logs.mkdir()
+            return await kept.enter_async_context(
+                running_control_api(
+                    engines.kafka,
+                    postgres,
+                    logs,
+                    FLIGHTLINE_BIND=f"127.0.0.1:{control_port}",
+                    FLIGHTLINE_CLICKHOUSE=clickhouse,
+                    FLIGHTLINE_INGEST_URL=f"http://127.0.0.1:{port}",
+                )
             )
-        )
+
+        api = await control_api(0)
         template = await api.active()
         await asyncio.to_thread(api.stop)
         made = await _fill(api, template, _sizes(campaigns, organizations))
         await _store(clickhouse, [each for one in made for each in one.campaigns], events)
         await api.start()
+        others = {f"control_api {number}": (await control_api(number)).pid for number in range(1, processes)}
         door = await kept.enter_async_context(running_door(engines.kafka, folder / "door", port=port))
         settling = await kept.enter_async_context(aggregator(engines))
 
@@ -101,7 +109,8 @@ async def world(campaigns: int, organizations: int, events: int) -> AsyncIterato
         await until(all_known, 600, every_s=1)
         await _until_merged(clickhouse)
         pids = {name: engines.pid(name) for name in engines.names}
-        pids |= {"control_api": api.pid, "ingest": door.process.pid, "aggregator": settling.pid}
+        pids |= {"control_api": api.pid} | others
+        pids |= {"ingest": door.process.pid, "aggregator": settling.pid}
         large = [one for one in made if len(one.campaigns) >= OF_LARGE]
         yield World(api, pids, made, large or made, template)
 

@@ -9,11 +9,12 @@ from tests.bench.form import Form
 from tests.bench.load import Answers, closed_loop, open_loop
 from tests.bench.machine import MEASURED_CORE, OTHER_CORES, Spent, beside, memory_mb, pin, spending
 from tests.bench.nginx import MISSING, Nginx, nginx
-from tests.bench.traffic import Traffic
+from tests.bench.traffic import EVENT_BYTES, Traffic
 
 _SHAPES = ((1, 64), (1, 512), (100, 16), (100, 64))
 """Events a request, connections."""
-_GOALS = {(1, 512): Goal(25_000), (100, 16): Goal(250_000)}
+_GOALS = {1: Goal(25_000), 100: Goal(250_000)}
+"""By events a request."""
 _SHARE_OF_NGINX = Goal(0.33)
 _P99_MS = Goal(10, at_most=True)
 _MEMORY = Goal(150, at_most=True)
@@ -86,8 +87,8 @@ async def _throughput(
         for _ in range(form.runs):
             runs.append(await _run(service, requests, batch, connections, form.seconds))
             promised += runs[-1].answers.events
-            if reference is not None and batch == 1:
-                beside_it.append(reference.per_cpu_second(connections, form.seconds))
+            if reference is not None:
+                beside_it.append(reference.per_cpu_second(connections, form.seconds, batch * EVENT_BYTES))
         found = _figures_of(batch, connections, runs, beside_it)
         figures += found
         if (batch, connections) == (1, 512):
@@ -113,23 +114,22 @@ def _figures_of(batch: int, connections: int, runs: list[Run], nginx_rates: list
             what,
             f"{unit} a CPU-second",
             [run.per_cpu_second * batch for run in runs],
-            _GOALS.get((batch, connections)),
+            _GOALS[batch],
             beside=shares,
         ),
     ]
-    if batch == 1:
-        ratios = [run.per_cpu_second / rate for run, rate in zip(runs, nginx_rates, strict=False)]
-        found.append(
-            Figure(
-                row,
-                f"{what}, a CPU-second beside nginx",
-                "of nginx",
-                ratios,
-                _SHARE_OF_NGINX,
-                notes="" if nginx_rates else MISSING,
-                beside={"nginx `return 204` a CPU-second:": nginx_rates},
-            )
+    ratios = [run.per_cpu_second / rate for run, rate in zip(runs, nginx_rates, strict=False)]
+    found.append(
+        Figure(
+            row,
+            f"{what}, a CPU-second beside nginx",
+            "of nginx",
+            ratios,
+            _SHARE_OF_NGINX if batch == 1 else None,
+            notes="" if nginx_rates else MISSING,
+            beside={"nginx `return 204` to as many bytes, requests a CPU-second:": nginx_rates},
         )
+    )
     return found
 
 

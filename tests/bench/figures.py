@@ -5,9 +5,13 @@ import os
 import platform
 import statistics
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+
+import psutil
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,19 @@ class Report:
     """All figures of one run of the command, in their order."""
 
     figures: list[Figure] = field(default_factory=list)
+    _stolen: float = field(default_factory=lambda: psutil.cpu_times().steal)
+    _started: float = field(default_factory=time.time)
+
+    @property
+    def title(self) -> str:
+        """Of what code, when, on what, and how much of its cores the machine was denied meanwhile."""
+        of, seconds = machine(), time.time() - self._started
+        stolen = (psutil.cpu_times().steal - self._stolen) / seconds
+        at = datetime.fromtimestamp(self._started, UTC)
+        return (
+            f"Commit {of['commit']}, {at:%Y-%m-%d %H:%M} UTC, {of['cores']} cores of {of['cpu']}, Python "
+            f"{of['python']}; in {seconds / 60:.0f} minutes, with {stolen:.2f} cores stolen by neighbours."
+        )
 
     def add(self, *figures: Figure) -> None:
         self.figures += figures
@@ -69,11 +86,12 @@ class Report:
             "| row | figure | median (min to max) of n | goal | met | beside it |",
             "|---|---|---|---|---|---|",
         )
-        return "\n".join([*head, *map(_line, self.figures)])
+        return "\n".join([self.title, "", *head, *map(_line, self.figures)])
 
     def write(self, file: Path) -> None:
         content = {
             "machine": machine(),
+            "title": self.title,
             "figures": [{**asdict(figure), "median": figure.median} for figure in self.figures],
         }
         file.parent.mkdir(parents=True, exist_ok=True)

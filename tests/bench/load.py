@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         received = self._received = self._received + data if self._received else data
-        if not is_whole(received):
+        if left_of(received) > 0:
             return
         self._received = b""
         self.is_waiting = False
@@ -92,16 +92,17 @@ class Connection(asyncio.Protocol):
             self.closed.set_result(error)
 
 
-def is_whole(received: bytes) -> bool:
-    """Whether this is a whole answer; one without a Content-Length has no body."""
+def left_of(received: bytes) -> int:
+    """How many bytes of an answer have not come, one at least while its head is not there; one without a
+    Content-Length has no body."""
     head = received.find(b"\r\n\r\n")
     if head < 0:
-        return False
-    length = received.lower().find(b"content-length: ", 0, head)
+        return 1
+    length = received[:head].lower().find(b"content-length: ")  # not of the body: a list has a megabyte
     if length < 0:
-        return len(received) == head + 4
+        return head + 4 - len(received)
     end = received.find(b"\r\n", length)
-    return len(received) >= head + 4 + int(received[length + 16 : end])
+    return head + 4 + int(received[length + 16 : end]) - len(received)
 
 
 async def closed_loop(

@@ -16,7 +16,8 @@ _CONFIGURATION = """
 daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 2048; }}
 http {{
-    access_log off; keepalive_requests 100000000; client_body_temp_path {folder}/body;
+    access_log off; keepalive_requests 100000000; client_max_body_size 1m;
+    client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{ listen 127.0.0.1:{port} backlog=2048; location / {{ return 204; }} }}
@@ -29,7 +30,8 @@ wrk.headers["Content-Type"] = "application/json"
 wrk.headers["X-Write-Key"] = "a key of the bench"
 wrk.body = '{{"{padding}":1}}'
 """
-_BODY_BYTES = 190
+_ROUND_IT = 6
+"""Bytes of that body beside its padding."""
 
 
 class Nginx:
@@ -40,10 +42,10 @@ class Nginx:
         self._port = port
         self._wrk = wrk
         self._script = folder / "post.lua"
-        self._script.write_text(_SCRIPT.format(padding="x" * (_BODY_BYTES - 6)))
 
-    def per_cpu_second(self, connections: int, seconds: float) -> float:
-        """Requests a CPU-second of the worker."""
+    def per_cpu_second(self, connections: int, seconds: float, body_bytes: int) -> float:
+        """Requests with a body of so many bytes a CPU-second of the worker."""
+        self._script.write_text(_SCRIPT.format(padding="x" * (body_bytes - _ROUND_IT)))
         core = ",".join(map(str, OTHER_CORES))
         command = ["taskset", "-c", core, self._wrk, "-t1", f"-c{connections}", f"-d{seconds:.0f}s"]
         with spending(nginx=self.pid) as spent:

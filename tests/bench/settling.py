@@ -13,7 +13,7 @@ import aiohttp
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from schemas.events import RECORD_HEADERS, TrackingEvent, encode_events
+from schemas.events import RECORD_HEADERS, TrackingEvent, decode_events, encode_events
 from schemas.ids import partition_of
 from schemas.reasons import EventType
 from schemas.topics import TRACKING_EVENTS
@@ -61,7 +61,11 @@ async def rows(report: Report, form: Form) -> None:
     for size in _RECORDS:
         async with engines(form.campaigns) as world:
             await fill_and_settle(world, form.backlog // 10, size)  # whatever is slow only at first
-            runs = [await fill_and_settle(world, form.backlog, size) for _ in range(form.runs)]
+            runs, read = [], []
+            for _ in range(form.runs):
+                first = await _log_ends(world)
+                runs.append(await fill_and_settle(world, form.backlog, size))
+                read.append(await _only_read(world, first))
         what = (
             f"aggregator, {form.campaigns:,} campaigns (some much busier than others), "
             f"{_DUPLICATES:.0%} duplicates, {size} events a record"
@@ -78,6 +82,13 @@ async def rows(report: Report, form: Form) -> None:
                 [run.events / run.aggregators_cpu for run in runs],
                 _GOAL if size == _RECORDS[0] else None,
                 beside=beside,
+            ),
+            Figure(
+                "4",
+                f"{what}, beside who only reads and decodes them (aiokafka, msgspec)",
+                "of that",
+                [run.events / run.aggregators_cpu / rate for run, rate in zip(runs, read, strict=True)],
+                beside={"only read, events a CPU-second:": read},
             ),
             Figure("4", what, "events/s", [run.events / run.spent.wall for run in runs]),
             Figure("8", f"{what}: most memory", "MB", [run.memory_mb for run in runs], _MEMORY),
@@ -205,6 +216,28 @@ async def _all_at_work(services: Sequence[Service], partitions: int) -> bool:
 
 async def _log_end(world: Engines) -> int:
     """The sum of the offsets at which the partitions end."""
+    return sum((await _log_ends(world)).values())
+
+
+async def _log_ends(world: Engines) -> dict[TopicPartition, int]:
     async with AIOKafkaConsumer(bootstrap_servers=world.kafka) as consumer:
         partitions = [TopicPartition(TRACKING_EVENTS, number) for number in range(world.partitions)]
-        return sum((await consumer.end_offsets(partitions)).values())
+        return dict(await consumer.end_offsets(partitions))
+
+
+async def _only_read(world: Engines, first: dict[TopicPartition, int]) -> float:
+    """Events a CPU-second of this process when it reads the log from there on and does nothing with them:
+    what any consumer in Python pays before its first line."""
+    left, events = await _log_end(world) - sum(first.values()), 0
+    async with AIOKafkaConsumer(
+        bootstrap_servers=world.kafka, max_partition_fetch_bytes=4 * 1024 * 1024
+    ) as consumer:
+        consumer.assign(list(first))
+        for partition, offset in first.items():
+            consumer.seek(partition, offset)
+        started = time.process_time()
+        while left:
+            for records in (await consumer.getmany(timeout_ms=1_000)).values():
+                left -= len(records)
+                events += sum(len(decode_events(record.value)) for record in records)
+    return events / (time.process_time() - started)

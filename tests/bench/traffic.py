@@ -11,11 +11,12 @@ _USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0.0
 _TYPES = ("IMPRESSION",) * 18 + ("CLICK", "CONVERSION")
 _VARIETY = 20_000
 """Events that differ in more than their ids; cut out beforehand, so that the client costs little."""
-_ID_CHARACTERS = 36
+EVENT_BYTES = 190
+"""Of JSON, about."""
 
 
 class Traffic:
-    """An endless run of requests with `batch` events each; one event is about 190 bytes of JSON."""
+    """An endless run of requests with `batch` events each."""
 
     def __init__(self, campaigns: Sequence[str], key: str, *, batch: int, path: str = "/v1/events") -> None:
         dice = random.Random(1)  # noqa: S311  choices, not secrets
