@@ -29,13 +29,19 @@ async def ten_billed(books: Books, campaign: str, someone: Owner) -> list[list[o
     return records
 
 
+async def ten_stored(books: Books, campaign: str, folder: Path) -> list[list[object]]:
+    """The same by an owner that has gone when all of them are stored."""
+    async with owner(*books.engines, folder) as first:
+        records = await ten_billed(books, campaign, first)
+        await until(books.is_settled, "all is stored")
+    return records
+
+
 async def test_a_log_that_was_cut_goes_on_in_a_new_incarnation_and_what_is_sent_again_counts_once(
     books: Books, tmp_path: Path
 ) -> None:
     campaign = await account(books.ledger)
-    async with owner(*books.engines, tmp_path) as first:
-        records = await ten_billed(books, campaign, first)
-        await until(books.is_settled, "all is stored")
+    records = await ten_stored(books, campaign, tmp_path)
     await books.log.make_anew()
     await books.log.write(PARTITION, *records[:6])
     async with owner(*books.engines, tmp_path) as second:
@@ -58,9 +64,7 @@ async def test_ids_that_no_file_knows_come_from_the_log_and_where_that_is_gone_f
     books: Books, tmp_path: Path
 ) -> None:
     campaign = await account(books.ledger)
-    async with owner(*books.engines, tmp_path / "one") as first:
-        records = await ten_billed(books, campaign, first)
-        await until(books.is_settled, "all is stored")
+    records = await ten_stored(books, campaign, tmp_path / "one")
     await books.log.make_anew()
     await books.log.write(PARTITION, *records[:3])
     for machine in ("two", "three"):
@@ -74,9 +78,7 @@ async def test_ids_that_no_file_knows_come_from_the_log_and_where_that_is_gone_f
 
 async def test_a_topic_made_anew_begins_at_its_first_record(books: Books, tmp_path: Path) -> None:
     campaign = await account(books.ledger)
-    async with owner(*books.engines, tmp_path) as first:
-        await ten_billed(books, campaign, first)
-        await until(books.is_settled, "all is stored")
+    await ten_stored(books, campaign, tmp_path)
     await books.log.make_anew()
     await books.log.write(PARTITION, *[[impression(campaign, f"other {n}")] for n in range(30)])
     async with owner(*books.engines, tmp_path) as second:
@@ -183,9 +185,7 @@ async def test_records_that_were_deleted_before_they_were_billed_stop_nobody_for
     books: Books, tmp_path: Path
 ) -> None:
     campaign = await account(books.ledger)
-    async with owner(*books.engines, tmp_path) as first:
-        await ten_billed(books, campaign, first)
-        await until(books.is_settled, "all is stored")
+    await ten_stored(books, campaign, tmp_path)
     await books.log.write(PARTITION, *[[impression(campaign, f"later {n}")] for n in range(5)])
     await books.log.delete_below(PARTITION, 12)
     async with owner(*books.engines, tmp_path) as second:
@@ -198,9 +198,7 @@ async def test_a_ledger_of_before_that_has_no_hashes_bills_again_and_counts_noth
     books: Books, tmp_path: Path
 ) -> None:
     campaign = await account(books.ledger)
-    async with owner(*books.engines, tmp_path) as first:
-        records = await ten_billed(books, campaign, first)
-        await until(books.is_settled, "all is stored")
+    records = await ten_stored(books, campaign, tmp_path)
     await books.ledger.execute("UPDATE ledger.batches SET last_record_hash = NULL")
     await books.log.make_anew()
     await books.log.write(PARTITION, *records[:6], [impression(campaign, "new")])
@@ -215,9 +213,7 @@ async def test_of_a_log_that_went_before_the_window_nobody_asks_clickhouse(
     books: Books, tmp_path: Path
 ) -> None:
     campaign = await account(books.ledger)
-    async with owner(*books.engines, tmp_path / "one") as first:
-        await ten_billed(books, campaign, first)
-        await until(books.is_settled, "all is stored")
+    await ten_stored(books, campaign, tmp_path / "one")
     await books.log.make_anew()
     await books.log.write(PARTITION, [impression(campaign, "new")])
     async with owner(*books.engines, tmp_path / "two") as second:
@@ -232,9 +228,7 @@ async def test_ids_of_a_log_before_are_known_for_as_long_as_billing_stood_still(
     books: Books, tmp_path: Path
 ) -> None:
     campaign = await account(books.ledger)
-    async with owner(*books.engines, tmp_path / "one") as first:
-        records = await ten_billed(books, campaign, first)
-        await until(books.is_settled, "all is stored")
+    records = await ten_stored(books, campaign, tmp_path / "one")
     await books.log.make_anew()
     await books.log.write(PARTITION, [impression(campaign, "new")])
     async with owner(*books.engines, tmp_path / "two") as second:
@@ -255,9 +249,7 @@ async def test_a_partition_whose_claim_waits_for_clickhouse_holds_up_no_other(
 ) -> None:
     monkeypatch.setattr(settlement, "_CLAIM_TRIES", 1)
     campaign, free = await account(books.ledger), PARTITION + 1
-    async with owner(*books.engines, tmp_path / "one") as first:
-        await ten_billed(books, campaign, first)
-        await until(books.is_settled, "all is stored")
+    await ten_stored(books, campaign, tmp_path / "one")
     await books.log.make_anew()
     await books.log.write(free, [impression(campaign, "of another partition")])
     claimed: dict[int, int] = {}
@@ -286,9 +278,7 @@ async def test_a_ledger_that_was_set_back_bills_again_and_every_row_stands_there
     books: Books, tmp_path: Path
 ) -> None:
     campaign, ledger = await account(books.ledger), ("partitions", "batches", "blocks", "accounts")
-    async with owner(*books.engines, tmp_path) as first:
-        await ten_billed(books, campaign, first)
-        await until(books.is_settled, "all is stored")
+    await ten_stored(books, campaign, tmp_path)
     for table in ledger:
         await books.ledger.execute(f"CREATE TABLE kept_{table} (LIKE ledger.{table})")
         await books.ledger.execute(f"INSERT INTO kept_{table} SELECT * FROM ledger.{table}")  # noqa: S608  our own names

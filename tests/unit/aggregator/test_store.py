@@ -112,6 +112,15 @@ def store_of(blocks: Blocks, rows: Rows, budget: RowBudget, claim: Claim = CLAIM
     return PartitionStore(*ports, StoreLimits(0.0, 0.0, 10_000, MOST_BYTES, 60.0, 60.0), budget, "me")
 
 
+async def run_to_the_end(store: PartitionStore) -> None:
+    """Runs it until all that was added is stored."""
+    task = asyncio.create_task(store.run())
+    async with asyncio.timeout(10):
+        await store.drain()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 def billed(first_offset: int) -> tuple[Batch, BatchRecord]:
     batch = batch_of([event_of()] * ROWS, first_offset)
     record = BatchRecord(
@@ -156,11 +165,7 @@ async def test_what_clickhouse_refuses_for_a_while_is_tried_on_and_ends_nothing(
     rows.refusals = 2
     store = store_of(blocks, rows, RowBudget(ROWS, MOST_BYTES))
     store.add(*billed(0))
-    task = asyncio.create_task(store.run())
-    async with asyncio.timeout(10):
-        await store.drain()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await run_to_the_end(store)
     assert rows.held == ROWS
 
 
@@ -182,11 +187,7 @@ async def test_an_insert_of_unknown_outcome_is_replaced_under_an_attempt_of_its_
     blocks, rows = Blocks(), Rows(StoreUnavailable("no answer"), None)
     store = store_of(blocks, rows, RowBudget(ROWS, MOST_BYTES))
     store.add(*billed(0))
-    task = asyncio.create_task(store.run())
-    async with asyncio.timeout(5):
-        await store.drain()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await run_to_the_end(store)
     assert [block.attempt for block in blocks.fixed] == [1]
     assert [block.attempt for block in blocks.attempts] == [2]
     assert [block.attempt for block in blocks.stored] == [2]
@@ -228,11 +229,7 @@ async def test_a_block_and_what_is_kept_in_memory_are_bounded_by_bytes_as_well()
     for each in batches:
         store.add(*each)
     assert not budget.take(1, 1)
-    task = asyncio.create_task(store.run())
-    async with asyncio.timeout(10):
-        await store.drain()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await run_to_the_end(store)
     assert [block.next_offset - block.first_offset for block in blocks.stored] == [3 * ROWS] * 3
     assert rows.held == 9 * ROWS
     assert budget.take(1_000, 2 * size)
