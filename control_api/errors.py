@@ -120,6 +120,10 @@ class Unavailable(ControlError):
     """Seconds."""
 
 
+class RolledBack(Unavailable):
+    """Postgres gave up what was asked, for the sake of another transaction; nothing of it holds."""
+
+
 class DoorUnavailable(Unavailable):
     """No door has promised anything; what became of an event is not known."""
 

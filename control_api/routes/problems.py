@@ -195,9 +195,14 @@ INTERNAL = ProblemType("internal", 500, "A mistake of ours", "Report the `reques
 ALL = {kind.name: kind for kind in (*BY_ERROR.values(), *BY_STATUS.values(), INTERNAL)}
 
 
+def kind_of(error: Exception) -> ProblemType:
+    """What an error is called: as the nearest of its classes that has a name."""
+    return next((BY_ERROR[each] for each in type(error).__mro__ if each in BY_ERROR), INTERNAL)
+
+
 def of_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """A refusal of the domain or an error of the service."""
-    kind = BY_ERROR[type(error)]
+    kind = kind_of(error)
     headers = {}
     if isinstance(error, errors.TooManyRequests):
         headers["Retry-After"] = str(math.ceil(error.retry_after))
@@ -210,7 +215,7 @@ def of_error(request: Request[Any, Any, Any], error: Exception) -> Response[byte
 
 def explain(error: Exception, instance: str | None = None) -> Problem:
     """The problem of a refusal as a part of an answer."""
-    return _problem(BY_ERROR[type(error)], str(error), instance, None, members_of(error))
+    return _problem(kind_of(error), str(error), instance, None, members_of(error))
 
 
 def of_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -14,11 +14,11 @@ from control_api import metrics
 from control_api.errors import Unavailable
 from control_api.handlers.actor import Actor
 from control_api.handlers.ports import Store
-from control_api.routes.problems import ProblemType
+from control_api.routes.problems import ProblemType, kind_of
 from control_api.routes.repeats import NOT_KEPT, SERVER_ERROR, checked_key
 from control_api.rpc.campaigns import Method, Stream
 from control_api.rpc.entry import Entry, Opened, Refused
-from control_api.rpc.status import problem_of, status_of
+from control_api.rpc.status import status_of
 from control_api.stores.repeat import Repeat, repeat_of
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ class Unary:
             store = self._entry.services.repeats.store(repeat)
             answer = await self._call(call, actor, message, store, key)
         except Exception as error:
-            if _is_kept(problem_of(error)):
+            if _is_kept(kind_of(error)):
                 status = status_of(error, call.request_id)
                 await self._keep(repeat, _Kept(None, status.SerializeToString()))
             raise

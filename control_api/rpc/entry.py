@@ -24,9 +24,9 @@ from control_api.handlers.live import Streams
 from control_api.handlers.ports import Clock, Store
 from control_api.handlers.track import Door
 from control_api.routes.edge import request_id_of, trace_of
-from control_api.routes.problems import INTERNAL
+from control_api.routes.problems import INTERNAL, kind_of
 from control_api.rpc.campaigns import Call
-from control_api.rpc.status import problem_of, status_of
+from control_api.rpc.status import status_of
 from control_api.stores.once import Repeats
 
 log = structlog.get_logger(__name__)
@@ -148,7 +148,7 @@ class Entry:
             return error.status
         if isinstance(error, TimeoutError):
             return status_of(TooSlow("the call took too long: what was committed by then stays"), request_id)
-        if problem_of(error) is INTERNAL:
+        if kind_of(error) is INTERNAL:
             metrics.ERRORS.inc()
             log.error("request.failed", path=self.path, exc_info=error)
         return status_of(error, request_id)

@@ -5,7 +5,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from control_api.domain.names import camel_case
-from control_api.routes.problems import BY_ERROR, INTERNAL, ProblemType, members_of
+from control_api.routes.problems import INTERNAL, ProblemType, kind_of, members_of
 from control_api.rpc.messages import field_path
 
 _DOMAIN = "flightline"
@@ -33,14 +33,9 @@ OF_PROBLEM = {"name-taken": code_pb2.ALREADY_EXISTS}
 """The code of a problem by its status over HTTP, but for those that gRPC has a word of its own for."""
 
 
-def problem_of(error: Exception) -> ProblemType:
-    """The kind of problem that an error is."""
-    return BY_ERROR.get(type(error), INTERNAL)
-
-
 def status_of(error: Exception, request_id: str) -> status_pb2.Status:
     """With ErrorInfo always, and with what can be said of fields and of trying again."""
-    kind = problem_of(error)
+    kind = kind_of(error)
     told = "an unexpected error; it has been logged" if kind is INTERNAL else str(error)
     status = status_pb2.Status(code=code_of(kind), message=told)
     members = members_of(error) if kind is not INTERNAL else {}

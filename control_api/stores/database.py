@@ -5,13 +5,12 @@ from datetime import datetime
 from typing import Self, TypeVar
 
 import asyncpg
-import structlog
 
 from control_api.domain.account import Account
 from control_api.domain.campaign import Campaign
 from control_api.domain.keys import StoredKey
 from control_api.domain.organization import Organization, User
-from control_api.errors import MalformedRequest, NameTaken, Unavailable
+from control_api.errors import MalformedRequest, NameTaken, RolledBack, Unavailable
 from control_api.handlers.listing import ListQuery
 from control_api.stores.listing import list_statement, listed_account
 from control_api.stores.pool import Pool
@@ -29,7 +28,6 @@ from sql.load import postgres_queries
 from sql.outbox import RELAY_SESSION
 from sql.readback import READBACK_SESSION
 
-log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _campaigns = postgres_queries("control_campaigns")
@@ -39,12 +37,6 @@ _outbox = postgres_queries("control_outbox")
 _ledger = postgres_queries("control_ledger")
 
 _ATTEMPTS = 4
-_ROLLED_BACK = (
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.InvalidCachedStatementError,  # a migration has changed a table: planned anew, it works
-)
 _NAME_INDEX = "campaigns_name_unique"
 
 
@@ -84,12 +76,12 @@ class Database:
 
         After a connection is lost it is not run again: whether it was committed is not known.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
+        for _ in range(_ATTEMPTS):
             try:
                 async with self._pool.connection() as connection, connection.transaction():
                     return await work(PostgresUnit(connection))
-            except _ROLLED_BACK as error:
-                log.info("postgres.rolled_back", attempt=attempt, error=str(error))
+            except RolledBack:
+                continue
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name == _NAME_INDEX:
                     raise NameTaken("another campaign of the organization has this name") from error

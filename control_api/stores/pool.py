@@ -8,7 +8,7 @@ from typing import cast
 import asyncpg
 import structlog
 
-from control_api.errors import Unavailable
+from control_api.errors import RolledBack, Unavailable
 from sql.outbox import RELAY_COMMAND_SECONDS
 from sql.sessions import keep
 
@@ -38,6 +38,12 @@ _AWAY = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.CannotConnectNowError,
 )
+_ROLLED_BACK = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidCachedStatementError,  # a migration has changed a table: planned anew, it works
+)
 
 
 class Pool:
@@ -65,7 +71,8 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection for the block; Unavailable when there is none, or when it is lost in the block."""
+        """A connection for the block; Unavailable when there is none, or when it is lost in the block;
+        RolledBack when what the block asked for was given up, so that asking again may succeed."""
         try:
             pool = await self._opened()
             proxy = await pool.acquire(timeout=_ACQUIRE_SECONDS)
@@ -78,6 +85,9 @@ class Pool:
             if isinstance(error, ValueError):  # a value that cannot be sent: an InterfaceError too, but ours
                 raise
             raise _unavailable(error) from error
+        except _ROLLED_BACK as error:
+            log.info("postgres.rolled_back", error=str(error))
+            raise RolledBack("the database is busy with another change at this moment") from error
         finally:
             with contextlib.suppress(*_AWAY):
                 await pool.release(proxy)

@@ -126,6 +126,30 @@ async def test_users_are_changed_and_refreshed_at_once_without_a_deadlock(api: C
     assert "request.failed" not in api.log
 
 
+async def test_a_table_that_is_locked_for_long_is_no_mistake_of_ours(api: ControlApi) -> None:
+    """As a migration does. Whoever only reads is told to come back too."""
+    user = await make_user(api, "viewer")
+    session = await log_in(api, user)
+    connection = await asyncpg.connect(api.dsn)
+
+    async def is_told_to_wait() -> bool:
+        answer = await api.call("GET", "/auth/me", token=session["accessToken"])
+        assert answer.status in (200, 503), answer
+        return answer.status == 503 and answer.headers["Retry-After"] == "1"
+
+    async def works() -> bool:
+        return (await api.call("GET", "/auth/me", token=session["accessToken"])).status == 200
+
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE control.users")
+            assert await eventually(is_told_to_wait, 30)
+    finally:
+        await connection.close()
+    assert await eventually(works, 10)
+    assert "request.failed" not in api.log
+
+
 ORGANIZATION, OTHER = new_id(), new_id()
 _FILL = """
 WITH made AS (
