@@ -15,7 +15,7 @@ from compose.topics import ensure_topics
 from control_api.bootstrap import mint_admin_token
 from schemas.ids import new_id
 from tests.bench.engines import Engines, aggregator, metric, until
-from tests.bench.queries import fill, name_campaigns
+from tests.bench.stored_events import DAYS, fill, name_campaigns, until_merged
 from tests.integration.control import SECRET, ControlApi, running_control_api
 from tests.integration.door import running_door
 from tests.running import free_port, running_stack, scratch
@@ -24,8 +24,8 @@ LARGE, OF_LARGE = 5, 1_000
 """So many organizations have so many campaigns, the others share the rest."""
 _USERS_OF_ONE = 20
 _PARTITIONS = 4
-_DAYS = 30
-_COPIES = """
+COPIES = """
+    -- Of campaign $1, for organization $2, with the ids $3.
     WITH made AS (
         INSERT INTO control.campaigns (id, organization_id, name, description, status, type, targeting_rules,
             start_date, end_date, currency, budget_amount, budget_currency, settings, created_by)
@@ -107,7 +107,6 @@ async def world(campaigns: int, organizations: int, events: int, processes: int)
             return known >= campaigns
 
         await until(all_known, 600, every_s=1)
-        await _until_merged(clickhouse)
         pids = {name: engines.pid(name) for name in engines.names}
         pids |= {"control_api": api.pid} | others
         pids |= {"ingest": door.process.pid, "aggregator": settling.pid}
@@ -129,7 +128,7 @@ async def _fill(api: ControlApi, template: dict[str, Any], sizes: list[int]) -> 
         await connection.execute(
             "INSERT INTO control.organizations (id, name) VALUES ($1::uuid, 'of the bench')", organization
         )
-        await connection.execute(_COPIES, template["id"], organization, ids)
+        await connection.execute(COPIES, template["id"], organization, ids)
         users = [new_id() for _ in range(_USERS_OF_ONE)]
         await connection.execute(_ADMINS, organization, users)
         tokens = [mint_admin_token(SECRET, organization, user, now=now) for user in users]
@@ -142,18 +141,8 @@ async def _fill(api: ControlApi, template: dict[str, Any], sizes: list[int]) -> 
 async def _store(clickhouse: str, campaigns: list[str], events: int) -> None:
     client = await clickhouse_connect.get_async_client(dsn=clickhouse, send_receive_timeout=600)
     await name_campaigns(client, campaigns)
-    await fill(client, new_id(), datetime.now(UTC) - timedelta(days=_DAYS), 0, events)
-    await client.close()
-
-
-async def _until_merged(clickhouse: str) -> None:
-    """Until ClickHouse has put together what was stored at once here, and otherwise comes in years."""
-    client = await clickhouse_connect.get_async_client(dsn=clickhouse)
-
-    async def is_merged() -> bool:
-        return not (await client.query("SELECT count() FROM system.merges")).first_row[0]
-
-    await until(is_merged, 600, every_s=1)
+    await fill(client, new_id(), datetime.now(UTC) - timedelta(days=DAYS), 0, events)
+    await until_merged(client)
     await client.close()
 
 

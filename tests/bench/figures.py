@@ -132,17 +132,17 @@ def share(ordered: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
-def p99_of(row: str, what: str, seconds: Iterable[float], goal: Goal, *, notes: str = "") -> Figure:
-    """The p99 of many waits as one figure, in ms, with their median beside it."""
-    ordered = sorted(seconds)
+def p99_of(row: str, what: str, runs: Sequence[Iterable[float]], goal: Goal, *, notes: str = "") -> Figure:
+    """The p99 of the waits of each run, in ms, with their median beside it; `what` is told how many waits."""
+    ordered = [sorted(seconds) for seconds in runs]
     return Figure(
         row,
-        what,
+        f"{what}, p99 of {min(map(len, ordered)):,}",
         "ms",
-        [share(ordered, 0.99) * 1e3],
+        [share(each, 0.99) * 1e3 for each in ordered],
         goal,
         notes=notes,
-        beside={"median:": [share(ordered, 0.5) * 1e3]},
+        beside={"median:": [share(each, 0.5) * 1e3 for each in ordered]},
     )
 
 

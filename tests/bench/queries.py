@@ -1,68 +1,60 @@
-"""Row 7: what dashboards and reports ask ClickHouse of one campaign, with more and more events stored."""
+"""Row 7: what is asked of one campaign, with more and more events stored: of ClickHouse, query by query, and
+over HTTP, as dashboards do."""
 
-import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import chain
 from typing import Any
 
+import asyncpg
 import clickhouse_connect
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
+from schemas.ids import new_id
 from sql.load import clickhouse_query
-from tests.bench.engines import engines
+from tests.bench.control_world import COPIES
+from tests.bench.engines import Engines, engines
 from tests.bench.figures import Figure, Goal, Report, p99_of, share
 from tests.bench.form import Form
+from tests.bench.stored_events import DAYS, fill, name_campaigns, until_merged
+from tests.integration.control import ControlApi, running_control_api
 
 _QUESTIONS = ("campaign_totals", "series_by_hour", "series_by_day", "totals_by_channel", "totals_by_variant")
-_WARM_UPS, _TIMES = 20, 500
-_QUIET_LOOKS = 3
-_INSERTED_AT_ONCE = 1_000_000
+_WARM_UPS, _TIMES = 20, 200
 _P99_MS = Goal(50, at_most=True)
-_DAYS = 30
-_CAMPAIGNS = "CREATE TABLE bench_campaigns (id UUID) ENGINE = Memory"
-# A month of them, as an aggregator stores them. Numbers make the rows: a hundred million take minutes. They
-# are spread evenly, the worst case for projections: a quarter-hour of a campaign has no more than a few.
-_FILL = """
-    INSERT INTO events (organization_id, campaign_id, event_id, type, occurred_at, received_at, channel,
-        placement, variant, country, visitor_id, currency, budget_version, billable, cost, billed,
-        incarnation, partition, log_offset, event_index, block, epoch, attempt)
-    WITH (SELECT groupArray(id) FROM bench_campaigns) AS campaigns, {from:UInt64} + number AS n,
-        {since:DateTime64(3, 'UTC')} + toIntervalMillisecond(intHash64(n) % {window:UInt64}) AS at
-    SELECT {organization:UUID}, campaigns[1 + intHash64(n + 1) % length(campaigns)], toString(n),
-        ['IMPRESSION', 'IMPRESSION', 'IMPRESSION', 'CLICK', 'CONVERSION'][1 + intHash64(n + 2) % 5], at, at,
-        ['WEB', 'MOBILE_APP', 'EMAIL'][1 + intHash64(n + 3) % 3], '', ['a', 'b'][1 + intHash64(n + 4) % 2],
-        ['DE', 'FR', 'US', 'JP'][1 + intHash64(n + 5) % 4], toString(intHash64(n + 6) % 1000000), 'EUR', 1,
-        true, 2500, 2500, 0, n % 4, intDiv(n, 400), n % 100, intDiv(n, 20000), 1, 1
-    FROM numbers({rows:UInt64})
-"""
+_ZONE = "Europe/Berlin"
+
+Question = Callable[[str], Awaitable[None]]
+"""Asks about a campaign. RuntimeError when the answer is a refusal."""
 
 
 async def rows(report: Report, form: Form) -> None:
     """Questions about random campaigns, at each size, in turn."""
     medians: dict[str, list[float]] = {}
-    async with engines(form.campaigns) as world:
+    async with (
+        engines(0) as world,
+        running_control_api(
+            world.kafka, world.postgres, world.folder, FLIGHTLINE_CLICKHOUSE=world.clickhouse
+        ) as api,
+    ):
         client = await clickhouse_connect.get_async_client(dsn=world.clickhouse, send_receive_timeout=600)
         until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        since = until - timedelta(days=_DAYS)
-        await name_campaigns(client, world.campaigns)
+        since = until - timedelta(days=DAYS)
+        campaigns = await _make(api, world, form.campaigns)
+        await name_campaigns(client, campaigns)
+        questions = {**_of_clickhouse(client, since, until), **_of_api(api, since, until)}
         there = 0
         for size in form.stored_events:
-            await fill(client, world.organization, since, there, size)
-            await _merged(client)
+            await fill(client, api.made.organization_id, since, there, size)
+            await until_merged(client)
             there = size
-            for name, taken in (await _time(client, world.campaigns, since, until)).items():
-                medians.setdefault(name, []).append(share(taken, 0.5))
-                report.add(
-                    p99_of(
-                        "7",
-                        f"{name.replace('_', ' ')} of one campaign among {form.campaigns:,}, "
-                        f"{size / 1e6:.0f} M events, p99 of {len(taken)}",
-                        taken,
-                        _P99_MS,
-                    )
-                )
+            for name, runs in (await _time(questions, campaigns, form.runs)).items():
+                medians.setdefault(name, []).append(share(sorted(chain.from_iterable(runs)), 0.5))
+                what = f"{name}, one campaign among {form.campaigns:,}, {size / 1e6:.0f} M events"
+                report.add(p99_of("7", what, runs, _P99_MS))
         await client.close()
     if len(form.stored_events) > 1:
         first, last = form.stored_events[0] / 1e6, form.stored_events[-1] / 1e6
@@ -76,34 +68,39 @@ async def rows(report: Report, form: Form) -> None:
         )
 
 
-async def _merged(client: AsyncClient) -> None:
-    """Waits until ClickHouse has merged what it wants to merge by itself."""
-    quiet = 0
-    while quiet < _QUIET_LOOKS:
-        await asyncio.sleep(1)
-        (merges,) = (await client.query("SELECT count() FROM system.merges")).result_rows[0]
-        quiet = 0 if merges else quiet + 1
+async def _make(api: ControlApi, world: Engines, campaigns: int) -> list[str]:
+    """Running campaigns of the API's organization."""
+    template = await api.active()
+    ids = [new_id() for _ in range(campaigns)]
+    connection = await asyncpg.connect(world.postgres)
+    await connection.execute(COPIES, template["id"], api.made.organization_id, ids)
+    await connection.execute("VACUUM ANALYZE control.campaigns, ledger.accounts")
+    await connection.close()
+    return ids
 
 
-async def name_campaigns(client: AsyncClient, campaigns: Sequence[str]) -> None:
-    """The campaigns that `fill` spreads events over."""
-    await client.command(_CAMPAIGNS)
-    await client.insert("bench_campaigns", [[campaign] for campaign in campaigns], ["id"])
+def _of_clickhouse(client: AsyncClient, since: datetime, until: datetime) -> dict[str, Question]:
+    async def ask(name: str, campaign: str) -> None:
+        await client.query(clickhouse_query(name), {"campaign": campaign, **_period(name, since, until)})
+
+    return {name.replace("_", " "): partial(ask, name) for name in _QUESTIONS}
 
 
-async def fill(client: AsyncClient, organization: str, since: datetime, there: int, size: int) -> None:
-    """Stores events of a month since then, so that there are `size` where `there` are already."""
-    for first in range(there, size, _INSERTED_AT_ONCE):
-        await client.command(
-            _FILL,
-            {
-                "organization": organization,
-                "from": first,
-                "rows": min(_INSERTED_AT_ONCE, size - first),
-                "since": since,
-                "window": _DAYS * 86_400_000,
-            },
-        )
+def _of_api(api: ControlApi, since: datetime, until: datetime) -> dict[str, Question]:
+    report = f"performance?from={since:%Y-%m-%d}&to={until:%Y-%m-%d}&tz={_ZONE}"
+
+    async def ask(what: str, campaign: str) -> None:
+        answer = await api.call("GET", f"/campaigns/{campaign}/{what}")
+        if answer.status != 200:
+            raise RuntimeError(f"unexpected answer: {answer}")
+
+    return {
+        "GET …/metrics": partial(ask, "metrics"),
+        "GET …/performance by day": partial(ask, report),
+        "GET …/performance by day and channel, beside the period before": partial(
+            ask, f"{report}&groupBy=channel&compare=previous"
+        ),
+    }
 
 
 def _period(name: str, since: datetime, until: datetime) -> dict[str, Any]:
@@ -111,21 +108,22 @@ def _period(name: str, since: datetime, until: datetime) -> dict[str, Any]:
     if name == "campaign_totals":
         return {}
     if name.startswith("series"):
-        return {"from": since, "to": until, "tz": "Europe/Berlin"}
+        return {"from": since, "to": until, "tz": _ZONE}
     return {"from": since.date(), "to": until.date()}
 
 
 async def _time(
-    client: AsyncClient, campaigns: Sequence[str], since: datetime, until: datetime
-) -> dict[str, list[float]]:
-    """Seconds by question, in order; each question in its turn, so that what disturbs one disturbs all."""
+    questions: Mapping[str, Question], campaigns: list[str], runs: int
+) -> dict[str, list[list[float]]]:
+    """Seconds by question and run; each question in its turn, so that what disturbs one disturbs all."""
     dice = random.Random(1)  # noqa: S311  choices, not secrets
-    taken: dict[str, list[float]] = {name: [] for name in _QUESTIONS}
-    for number in range(_WARM_UPS + _TIMES):
-        for name, times in taken.items():
-            parameters = {"campaign": dice.choice(campaigns), **_period(name, since, until)}
+    taken: dict[str, list[list[float]]] = {name: [] for name in questions}
+    for number in range(_WARM_UPS + runs * _TIMES):
+        for name, ask in questions.items():
             started = time.perf_counter()
-            await client.query(clickhouse_query(name), parameters)
+            await ask(dice.choice(campaigns))
             if number >= _WARM_UPS:
-                times.append(time.perf_counter() - started)
-    return {name: sorted(times) for name, times in taken.items()}
+                if (number - _WARM_UPS) % _TIMES == 0:
+                    taken[name].append([])
+                taken[name][-1].append(time.perf_counter() - started)
+    return taken
