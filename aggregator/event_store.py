@@ -230,14 +230,15 @@ class EventStore:
                 )
         log.warning("deleted what was wrong of a block", months=sorted(months), **parameters)
 
-    async def counted(self, partition: int, stretch: Stretch, since: int) -> list[Counted]:
-        """The events stored of a range, received at `since` (epoch ms) or later, in the order of the log.
+    async def counted(self, partition: int, stretch: Stretch, since: int, most: int) -> list[Counted]:
+        """The first `most` events stored of a range, received at `since` (epoch ms) or later, in the order of
+        the log.
 
         Looks at every row received since then: for the rare case that nothing else knows.
         """
         rows = await self._rows(
             "counted_between",
-            {"partition": partition, "since": since, **msgspec.structs.asdict(stretch)},
+            {"partition": partition, "since": since, "most": most, **msgspec.structs.asdict(stretch)},
         )
         return [Counted(*row) for row in rows]
 

@@ -1,5 +1,6 @@
 """Opens a partition's seen ids: what their files lack comes from the log, or from ClickHouse."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
 from aggregator.postgres import Claim
 from aggregator.seen_ids import SeenIds, key_of
+from schemas.events import INDEX_BITS
 
 log = structlog.get_logger(__name__)
 
-_OFFSETS_AT_ONCE = 5_000
+_IDS_AT_ONCE = 250_000
+"""From ClickHouse, which looks through a day of rows each time that it is asked: 100 MB of memory."""
+_RESTORED_AT_ONCE = 5_000
+"""See SeenIds.restore: they get the time of the newest one."""
 
 
 class SeenRecovery:
@@ -147,13 +152,17 @@ class SeenRecovery:
         )
         # No insert of an owner before us may arrive after we have looked.
         await self._events.raise_fence(claim.partition, claim.epoch, self._owner)
-        for first_offset in range(start, stretch.next_offset, _OFFSETS_AT_ONCE):
-            part = Stretch(
-                stretch.incarnation, first_offset, min(first_offset + _OFFSETS_AT_ONCE, stretch.next_offset)
-            )
-            counted = await self._events.counted(claim.partition, part, since)
-            if counted:
-                keys = [key_of(each.organization_id, each.event_id) for each in counted]
-                seen.restore(
-                    keys, [each.position for each in counted], max(each.received_at for each in counted)
-                )
+        whole = False
+        while not whole and start < stretch.next_offset:
+            part = Stretch(stretch.incarnation, start, stretch.next_offset)
+            counted = await self._events.counted(claim.partition, part, since, _IDS_AT_ONCE)
+            whole = len(counted) < _IDS_AT_ONCE
+            for first in range(0, len(counted), _RESTORED_AT_ONCE):
+                some = counted[first : first + _RESTORED_AT_ONCE]
+                keys = [key_of(each.organization_id, each.event_id) for each in some]
+                newest_at = max(each.received_at for each in some)
+                seen.restore(keys, [each.position for each in some], newest_at)
+                await asyncio.sleep(0)  # others have their turn
+            if not whole:
+                # The record that the last one is of may have more: it is read again, which changes nothing.
+                start = counted[-1].position >> INDEX_BITS

@@ -22,7 +22,7 @@ from tests.bench.traffic import Traffic
 
 _TAKEOVER_SECONDS = Goal(5, at_most=True)
 _MEMORY = Goal(500, at_most=True)
-_DAY_OF_IDS = 144_000_000
+DAY_OF_IDS = 144_000_000
 _AT = 1_800_000_000_000
 _PARTITIONS = 4
 _MARKED_AT_ONCE = 5_000
@@ -93,8 +93,8 @@ def _in_a_process(ids: int) -> list[Figure]:
 
 def _seen_ids(ids: int) -> list[Figure]:
     """A day of ids in four partitions, each with a table that is nearly full, as they are at their most."""
-    goal = _MEMORY if ids == _DAY_OF_IDS else None
-    takeover = _TAKEOVER_SECONDS if ids == _DAY_OF_IDS else None
+    goal = _MEMORY if ids == DAY_OF_IDS else None
+    takeover = _TAKEOVER_SECONDS if ids == DAY_OF_IDS else None
     share = ids // _PARTITIONS // SEAL_IDS * SEAL_IDS + SEAL_IDS - 2 * _MARKED_AT_ONCE
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

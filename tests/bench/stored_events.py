@@ -7,7 +7,8 @@ from datetime import datetime
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
 DAYS = 30
-"""They are spread over so many."""
+"""They are spread over so many, as a rule."""
+EVENTS_A_RECORD = 100
 _INSERTED_AT_ONCE = 1_000_000
 _QUIET_LOOKS = 3
 _CAMPAIGNS = "CREATE TABLE bench_campaigns (id UUID) ENGINE = Memory"
@@ -23,7 +24,7 @@ _FILL = """
         ['IMPRESSION', 'IMPRESSION', 'IMPRESSION', 'CLICK', 'CONVERSION'][1 + intHash64(n + 2) % 5], at, at,
         ['WEB', 'MOBILE_APP', 'EMAIL'][1 + intHash64(n + 3) % 3], '', ['a', 'b'][1 + intHash64(n + 4) % 2],
         ['DE', 'FR', 'US', 'JP'][1 + intHash64(n + 5) % 4], toString(intHash64(n + 6) % 1000000), 'EUR', 1,
-        true, 2500, 2500, 0, n % 4, intDiv(n, 400), n % 100, intDiv(n, 20000), 1, 1
+        true, 2500, 2500, 0, n % 4, intDiv(n, 400), intDiv(n % 400, 4), intDiv(n, 20000), 1, 1
     FROM numbers({rows:UInt64})
 """
 
@@ -34,8 +35,10 @@ async def name_campaigns(client: AsyncClient, campaigns: Sequence[str]) -> None:
     await client.insert("bench_campaigns", [[campaign] for campaign in campaigns], ["id"])
 
 
-async def fill(client: AsyncClient, organization: str, since: datetime, there: int, size: int) -> None:
-    """Stores events of a month since then, so that there are `size` where `there` are already."""
+async def fill(
+    client: AsyncClient, organization: str, since: datetime, there: int, size: int, *, days: int = DAYS
+) -> None:
+    """Stores events of so many days since then, so that there are `size` where `there` are already."""
     for first in range(there, size, _INSERTED_AT_ONCE):
         await client.command(
             _FILL,
@@ -44,7 +47,7 @@ async def fill(client: AsyncClient, organization: str, since: datetime, there: i
                 "from": first,
                 "rows": min(_INSERTED_AT_ONCE, size - first),
                 "since": since,
-                "window": DAYS * 86_400_000,
+                "window": days * 86_400_000,
             },
         )
 

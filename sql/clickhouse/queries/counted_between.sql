@@ -1,8 +1,9 @@
--- The ids that were counted in a range of a partition's log, in the order of the log.
--- Parameters: partition, incarnation, first_offset, next_offset (exclusive), since (received, epoch milliseconds).
+-- The first `most` ids that were counted in a range of a partition's log, in the order of the log.
+-- Parameters: partition, incarnation, first_offset, next_offset (exclusive), since (received, epoch milliseconds), most.
 SELECT toString(organization_id), event_id, log_offset * 1024 + event_index, toUnixTimestamp64Milli(received_at)
 FROM events
 WHERE partition = {partition:UInt16} AND incarnation = {incarnation:UInt32}
   AND log_offset >= {first_offset:UInt64} AND log_offset < {next_offset:UInt64}
   AND received_at >= fromUnixTimestamp64Milli({since:Int64})
 ORDER BY log_offset, event_index
+LIMIT {most:UInt32}
