@@ -233,7 +233,10 @@ def encode_windows(windows: CampaignWindows) -> bytes:
 
 def decode_windows(value: bytes) -> CampaignWindows:
     """The windows of a table's value. Raises msgspec.MsgspecError when it is none."""
-    return _decoder.decode(value)
+    try:
+        return _decoder.decode(value)
+    except UnicodeDecodeError as error:  # the one error of msgspec's that is not its own
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def _total(ring: dict[int, Counts], begin: int, end: int) -> Counts:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aggregator.domain.windows import (
@@ -273,6 +273,7 @@ def test_the_hour_holds_what_fell_into_it(told: list[Report]) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200))
+@example(b"\x92\xa1\x80\x00")  # a text that is not UTF-8
 def test_a_value_that_is_none_is_refused_and_nothing_worse(value: bytes) -> None:
     with suppress(msgspec.MsgspecError):
         decode_windows(value)
