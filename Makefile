@@ -63,7 +63,7 @@ fuzz: export FLIGHTLINE_SCHEMA_SECONDS ?= 600
 fuzz: lint
 	$(BIN)/pytest -n 0 -s tests/faults/fuzz tests/integration/test_control_document.py $(TEST_ARGS)
 
-# One table of what each stage costs, in .flightline/bench.json as well: half an hour, or some hours.
+# One table of what each stage costs, in .flightline/bench.json as well: 40 minutes, or some hours.
 bench: setup
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 

@@ -377,7 +377,7 @@ async def rows(report: Report, form: Form) -> None:
         report,
         campaigns=form.campaigns,
         organizations=ORGANIZATIONS,
-        events=min(MOST_EVENTS, max(form.stored_events)),
+        events=MOST_EVENTS,
         processes=PROCESSES,
         users=USERS,
         rate=_FIRST_RATE,
