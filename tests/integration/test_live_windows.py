@@ -40,6 +40,7 @@ from tests.running import RunningStack, free_port_base, running_stack, until
 _WITHIN_S = 60
 _HOUR_MS = 60 * MINUTE_MS
 _PARTITIONS = 4
+_SEEKS = "partitions are sought"
 ROOT = Path(__file__).parents[2]
 
 
@@ -54,6 +55,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     hangs: bool = False
     write_seconds: float = 0.2
     lingers: bool = False
+    asks_early: bool = False
 
 
 def never_sought() -> None:
@@ -78,12 +80,31 @@ def sought_slowly() -> None:
     SoughtConsumer.seek_streams = linger  # type: ignore[method-assign]
 
 
+def asked_for_a_seek_early() -> None:
+    """In each rebalance, while records stand still, as Faust's fetcher may. Seeks are told."""
+    assigned, seek = SoughtConsumer.on_partitions_assigned, SoughtConsumer.seek_streams
+
+    async def ask(consumer: SoughtConsumer, partitions: set[TP], generation_id: int = 0) -> None:
+        await assigned(consumer, partitions, generation_id)
+        if not consumer.flow_active:
+            await consumer.perform_seek()
+
+    async def tell(consumer: SoughtConsumer) -> Mapping[TP, int]:
+        print(_SEEKS)  # noqa: T201
+        return await seek(consumer)
+
+    SoughtConsumer.on_partitions_assigned = ask  # type: ignore[method-assign]
+    SoughtConsumer.seek_streams = tell  # type: ignore[method-assign]
+
+
 def worker(settings: WorkerSettings) -> None:
     """A Faust app with the live windows and nothing else; its clock stands still."""
     if settings.hangs:
         never_sought()
     if settings.lingers:
         sought_slowly()
+    if settings.asks_early:
+        asked_for_a_seek_early()
     app = SoughtApp(
         settings.group,
         broker=f"kafka://{settings.kafka}",
@@ -365,17 +386,39 @@ async def test_a_rebalance_does_not_wait_for_records_that_are_kept_for_a_minute(
             msgspec.structs.replace(settings, metrics=f"127.0.0.1:{free_port_base()}")
         ) as second:
             workers.append(second)
-            async with asyncio.timeout(_WITHIN_S):
-                while await members(own_kafka, settings.group) != ("Stable", 2):
-                    await asyncio.sleep(0.1)
+            await are_stable(own_kafka, settings.group, 2)
             await counts_all()
             assert await members(own_kafka, settings.group) == ("Stable", 2)
         workers.remove(second)
         await counts_all()
 
 
+async def test_partitions_are_sought_once_in_a_rebalance_whoever_asks(
+    own_kafka: str, feed: Feed, settings_of: Callable[[int], WorkerSettings], tmp_path: Path
+) -> None:
+    begin, campaign = hours_ago(3), new_id()
+    settings = msgspec.structs.replace(settings_of(begin + 30_000), asks_early=True)
+    await feed.send(begin, Activity(campaign, "o", 7))
+    await feed.flush()
+    with running_worker(settings) as first:
+        await until_async(lambda: first.gauges(campaign, "1h").get("impressions") == 7, "it is counted")
+        with running_worker(msgspec.structs.replace(settings, metrics=f"127.0.0.1:{free_port_base()}")):
+            await are_stable(own_kafka, settings.group, 2)
+            seeks = tmp_path / "worker.log"
+            await until_async(lambda: seeks.read_text().count(_SEEKS) >= 2, "both rebalances are over")
+            await asyncio.sleep(1)
+            assert seeks.read_text().count(_SEEKS) == 2
+
+
 async def until_async(condition: Callable[[], object], what: str) -> None:
     await asyncio.to_thread(until, condition, _WITHIN_S, what)
+
+
+async def are_stable(kafka: str, group: str, count: int) -> None:
+    """Returns when a group has so many members and no rebalance."""
+    async with asyncio.timeout(_WITHIN_S):
+        while await members(kafka, group) != ("Stable", count):
+            await asyncio.sleep(0.1)
 
 
 async def members(kafka: str, group: str) -> tuple[str, int]:
