@@ -5,10 +5,13 @@ rebalance, for all assigned partitions, while they are paused. What Faust commit
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
+from aiokafka.structs import ConsumerRecord
 from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
@@ -18,12 +21,21 @@ from aggregator.log_reader import log_record
 from aggregator.settings import Settings
 from aggregator.settlement import Settlement
 from aggregator.sought_consumer import SoughtApp, SoughtConsumer, SoughtTransport
+from aggregator.takes import takes
 from schemas.topics import TRACKING_EVENTS
 
 log = structlog.get_logger(__name__)
 
-_TAKE = 400
-"""Records a take at most. The stream's buffer must be larger, or throughput falls sevenfold."""
+_MIB = 1024 * 1024
+_FETCH_BYTES = 2 * _MIB
+"""Of one partition, at most; a record that is larger comes alone."""
+_FETCH_RECORDS = 400
+_TAKE_BYTES = 8 * _MIB
+"""Of the log, settled together: some 18,000 events, of all partitions. As much is collected meanwhile."""
+_FETCHES_AHEAD = 4
+"""That wait for a take, each of one partition."""
+_OTHERS_AHEAD = 800
+"""Messages of other topics that wait. More than the takes of live windows, or they wait for each other."""
 
 _SEEK_SECONDS = 5.0
 """So long all partitions wait for each other: Faust hands out nothing before the seek is done. It would wait
@@ -63,6 +75,30 @@ class LedgerConsumer(SoughtConsumer):
         if connections:  # while there are none, the next ones are new all the same
             self._connections = connections
         return is_new
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[Any]]:  # noqa: ASYNC109  Faust's own signature
+        """Makes what a fetch brings of a partition of the log one message, at the offset of its last record:
+        Faust takes as long over a message as it takes to settle ten events."""
+        fetched = await super()._getmany(active_partitions, timeout)
+        return {
+            tp: [_as_one(records)] if tp.topic == TRACKING_EVENTS else records
+            for tp, records in fetched.items()
+            if records
+        }
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if tp.topic != TRACKING_EVENTS:  # where between two messages are the records of the second one
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Behind the newest message that was acknowledged: those of the log are, in their order."""
+        if tp.topic != TRACKING_EVENTS:
+            return super()._new_offset(tp)
+        acked = self._acked[tp]
+        newest = max(acked, default=None)
+        acked.clear()
+        self._acked_index[tp].clear()
+        return None if newest is None else newest + 1
 
     async def seek_streams(self) -> Mapping[TP, int]:
         """Claims the partitions. What takes long (a day of seen ids from the log) goes on in the background:
@@ -165,42 +201,58 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> AggregatorApp:
         topic_allow_declare=False,
         table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",
-        stream_buffer_maxsize=2 * _TAKE,
+        stream_buffer_maxsize=_OTHERS_AHEAD,
         broker_session_timeout=settings.session_timeout_seconds,
         broker_heartbeat_interval=settings.session_timeout_seconds / 4,
         broker_rebalance_timeout=10,
         consumer_group_instance_id=settings.group_instance,
         broker_max_poll_interval=300,
-        broker_max_poll_records=_TAKE,
-        consumer_max_fetch_size=2 * 1024 * 1024,
+        broker_max_poll_records=_FETCH_RECORDS,
+        consumer_max_fetch_size=_FETCH_BYTES,
         broker_commit_interval=5,
         # The default supervisor restarts an agent behind the record that failed: that record would be lost.
         agent_supervisor="mode.CrashingSupervisor",
     )
     app.lifecycle = lifecycle
-    topic = app.topic(TRACKING_EVENTS, key_serializer="raw", value_serializer="raw")
+    topic: Any = app.topic(TRACKING_EVENTS, key_serializer="raw", value_serializer="raw")
+    topic.maxsize = _FETCHES_AHEAD  # `app.topic` takes the argument and forgets it
+
+    async def bill(events: Sequence[Any]) -> None:
+        consumer: Any = app.consumer
+        if consumer.reconnected():
+            await app.settlement.compare_logs()
+        settled = await asyncio.gather(
+            *(app.settlement.settle(partition, records) for partition, records in by_partition(events))
+        )
+        for event in events:
+            if event.message.partition in settled:
+                event.ack()
 
     async def settle(stream: Any) -> None:
-        async for events in stream.noack_take(_TAKE, within=settings.bill_linger_seconds):
-            consumer: Any = app.consumer
-            if consumer.reconnected():
-                await app.settlement.compare_logs()
-            settled = await asyncio.gather(
-                *(app.settlement.settle(partition, records) for partition, records in by_partition(events))
-            )
-            for event in events:
-                if event.message.partition in settled:
-                    event.ack()
+        fetched, within = stream.noack().events(), settings.bill_linger_seconds
+        async with aclosing(takes(fetched, _size_of, most=_TAKE_BYTES, within=within)) as all_of:
+            async for events in all_of:
+                await bill(events)
 
     app.agent(topic, name="settle")(settle)
     return app
 
 
+def _size_of(event: Any) -> int:
+    size: int = event.message.serialized_value_size
+    return size
+
+
 def by_partition(events: Iterable[Any]) -> Iterable[tuple[int, list[LogRecord]]]:
-    """Faust's events as the domain's records, by partition, in the order of the log."""
+    """The records of Faust's events by partition, in the order of the log."""
     partitions: dict[int, list[LogRecord]] = {}
     for event in events:
-        message = event.message
-        record = log_record(message.offset, round(message.timestamp * 1000), message.headers, message.value)
-        partitions.setdefault(message.partition, []).append(record)
+        partitions.setdefault(event.message.partition, []).extend(event.value)
     return partitions.items()
+
+
+def _as_one(records: "Sequence[ConsumerRecord[Any, Any]]") -> "ConsumerRecord[Any, Any]":
+    """The last one, with all of them as the domain's records for its value."""
+    value = [log_record(record.offset, record.timestamp, record.headers, record.value) for record in records]
+    size = sum(len(record.value) for record in value)
+    return replace(records[-1], key=None, value=value, headers=(), serialized_value_size=size)

@@ -12,9 +12,12 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
+from schemas.process import allow_open_files
 from tests.faults.record import Event, promises
 
 _ATTEMPT_S = 6.0
+_OPEN_FILES = 16_384
+"""Each request that waits has a connection: at 600 a second a pause of two seconds takes more than 1,024."""
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 6.0
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -66,6 +69,7 @@ class Client:
         """How often what made it send again."""
 
     async def __aenter__(self) -> Self:
+        allow_open_files(_OPEN_FILES)
         timeout = aiohttp.ClientTimeout(total=_ATTEMPT_S)
         self._kept = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
         self._new = aiohttp.ClientSession(
