@@ -76,7 +76,11 @@ class LedgerConsumer(SoughtConsumer):
             self._connections = connections
         return is_new
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[Any]]:  # noqa: ASYNC109  Faust's own signature
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109  Faust's own signature
+    ) -> Mapping[TP, list[Any]]:
         """Makes what a fetch brings of a partition of the log one message, at the offset of its last record:
         Faust takes as long over a message as it takes to settle ten events."""
         fetched = await super()._getmany(active_partitions, timeout)
