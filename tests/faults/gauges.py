@@ -21,7 +21,8 @@ from tests.faults.record import Record
 from tests.running import RunningStack
 
 ANSWERED_WITHIN_S, COUNTED_WITHIN_S, STORED_WITHIN_S = (1.0, 2.0, 3.0) if form.LONG else (3.0, 6.0, 9.0)
-"""The short form runs beside other tests, on machines that are busy: it does not measure."""
+"""The short form runs beside other tests, on machines that are busy: it does not measure, and one fault may
+come before the last was felt."""
 _EVERY_S = 0.2
 _BUCKET_S = 0.25
 _STEADY_S = 3.0 if form.LONG else 1.5

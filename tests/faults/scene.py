@@ -12,7 +12,7 @@ from tests.e2e.replays import flightline
 from tests.faults import form
 from tests.faults.client import Client
 from tests.faults.gauges import Gauges
-from tests.faults.judge import Verdict, judge, until_verified
+from tests.faults.judge import Verdict, judge, until_counted, until_verified
 from tests.faults.mix import Traffic, acknowledge_budgets, make_campaigns
 from tests.faults.record import Record
 from tests.faults.table import Row, publish
@@ -84,6 +84,7 @@ class Scene:
 
     async def verdict(self, folder: Path) -> None:
         """Judges; fails the test when anything was lost, doubled, or billed over a budget."""
+        await until_counted(self.stack, self.campaigns, self.record)
         await until_verified(self.stack, _RECONCILED_WITHIN_S)
         promised_to = [campaign.id for campaign in self.campaigns if not campaign.plan.abandoned]
         file = self.record.write_promises(folder / "promises", promised_to)
