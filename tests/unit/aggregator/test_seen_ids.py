@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aggregator.seen_filter import FilterBank
-from aggregator.seen_ids import SeenIds, key_of
+from aggregator.seen_ids import SeenIds, key_of, key_of_id
 from schemas.events import INDEX_BITS
 
 WINDOW = 1_000
@@ -66,6 +66,7 @@ def test_the_same_id_of_another_organization_is_another_id() -> None:
     assert key_of("one", "e") != key_of("two", "e")
     assert key_of("a", "b\0c") != key_of("a\0b", "d")
     assert key_of("o", "ü") == hashlib.blake2b("o\0ü".encode(), digest_size=16).digest()
+    assert key_of("o", "ü") == key_of_id("o\0ü".encode())
 
 
 def test_an_event_id_that_no_encoding_can_hold_has_a_key_too() -> None:
