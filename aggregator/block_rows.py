@@ -48,7 +48,7 @@ class BlockRows:
             if pending.rows is not None:
                 rows.append(pending.rows)
             elif batch := again.get(pending.record.first_offset):
-                rows.append(lines_of(charged_of(batch, pending.record)))
+                rows.append(lines_of(batch.partition, charged_of(batch, pending.record)))
             else:
                 lost.append(pending.record)
         return joined(rows), lost

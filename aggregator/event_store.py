@@ -1,4 +1,4 @@
-"""Event rows in ClickHouse: an insert a block, fenced by epoch, verified by figures, repaired if they differ.
+"""Event rows in ClickHouse: blocks, fenced by epoch, verified by figures, repaired if they differ.
 
 Why a deduplication token alone is not trusted stands in ARCHITECTURE.md, "Why it is exact".
 """
@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 _UINT64 = 1 << 64
 
 _ONE_BLOCK_ROWS = 1 << 30
-"""Above the rows of any block, so that ClickHouse forms one block, and so one part a month, of an insert."""
+"""Above the rows of any insert, so that ClickHouse forms one block, and so one part a month, of it."""
 
-# One insert is one block: parsed in order by one thread, and written before the answer.
+# One insert is one block of ClickHouse's: parsed in order by one thread, and written before the answer.
 _INSERT_SETTINGS: Mapping[str, int] = {
     "async_insert": 0,
     "insert_deduplicate": 1,
@@ -146,7 +146,7 @@ class EventStore:
             async with _refusals():
                 await self._client.query(
                     clickhouse_query("kill_older_inserts"),
-                    {"partition": partition, "epoch": epoch, "prefix": f"{_id_prefix(partition)}%"},
+                    {"partition": partition, "epoch": epoch},
                 )
         except StoreError as error:
             if not isinstance(error, _NotSupported):
@@ -154,39 +154,51 @@ class EventStore:
             log.warning("older inserts can't be ended here", partition=partition, reason=str(error))
 
     async def insert(self, block: Block, rows: Lines) -> None:
-        """Stores the rows as one insert, marked with the block's epoch and attempt.
+        """Stores the rows as an insert of its own, marked with the block's epoch and attempt.
 
         FencedError when a newer epoch was raised, and then nothing was stored. StoreError also when
         ClickHouse wrote another number of rows than it was given; after it, as after StoreUnavailable, the
         caller verifies. A second insert with the same attempt is dropped by its token as a rule, but not
         always: whoever inserts again verifies too.
         """
-        if not rows.count:
-            return
-        parameters = {
-            "partition": block.partition,
-            "incarnation": block.incarnation,
-            "block": block.block,
-            "epoch": block.epoch,
-            "attempt": block.attempt,
-        }
-        identity = query_id(block)
+        if rows.count:
+            require_own_epoch(block, await self.insert_all([(block, rows)]))
+
+    async def insert_all(self, blocks: Sequence[tuple[Block, Lines]]) -> Mapping[int, int]:
+        """Stores blocks of different partitions as one insert, which costs ClickHouse as much for all as for
+        one. What `insert` says holds, but for this: returns the epochs of partitions that have a newer one,
+        of whose blocks nothing was stored. StoreError is about all of them.
+        """
+        identity = query_id(*(block for block, _ in blocks))
         settings = {**_INSERT_SETTINGS, "query_id": identity, "insert_deduplication_token": identity}
         async with _refusals():
             summary = await self._client.command(
-                clickhouse_query("insert_block"), parameters, rows.content, settings
+                clickhouse_query("insert_blocks"),
+                _columns([block for block, _ in blocks]),
+                b"".join([rows.content for _, rows in blocks]),
+                settings,
             )
         written = summary.written_rows if isinstance(summary, QuerySummary) else 0
-        if written == rows.count:
-            return
-        if written == 0 and (newest := await self.fence(block.partition)) > block.epoch:
-            raise FencedError(f"partition {block.partition} is at epoch {newest}, not {block.epoch}")
-        raise StoreError(f"{identity}: ClickHouse wrote {written} rows of {rows.count}")
+        expected = sum(rows.count for _, rows in blocks)
+        if written == expected:
+            return {}
+        fences = await self._fences([block.partition for block, _ in blocks])
+        newer = {
+            block.partition: fences[block.partition]
+            for block, _ in blocks
+            if fences.get(block.partition, 0) > block.epoch
+        }
+        if written != sum(rows.count for block, rows in blocks if block.partition not in newer):
+            raise StoreError(f"{identity}: ClickHouse wrote {written} rows of {expected}")
+        return newer
 
     async def fence(self, partition: int) -> int:
         """The newest epoch of the partition; 0 when none was raised."""
-        rows = await self._rows("fence", {"partition": partition})
-        return int(rows[0][0])
+        return (await self._fences([partition])).get(partition, 0)
+
+    async def _fences(self, partitions: Sequence[int]) -> dict[int, int]:
+        rows = await self._rows("fences", {"partitions": list(partitions)})
+        return {int(partition): int(epoch) for partition, epoch in rows}
 
     async def verify(self, block: Block) -> Verdict:
         """Compares what is stored of the block with its figures; reads a projection, not the rows."""
@@ -271,9 +283,19 @@ class EventStore:
         return rows
 
 
-def query_id(block: Block) -> str:
-    """The id of an insert and its deduplication token: unique to the attempt, readable for KILL QUERY."""
-    return f"{_id_prefix(block.partition)}{block.incarnation}-{block.block}-{block.epoch}-{block.attempt}"
+def query_id(*blocks: Block) -> str:
+    """The id of an insert and its deduplication token: unique to the attempts, readable for KILL QUERY."""
+    each = (
+        f"{block.partition}-{block.incarnation}-{block.block}-{block.epoch}-{block.attempt}"
+        for block in blocks
+    )
+    return f"flightline-{'_'.join(each)}"
+
+
+def require_own_epoch(block: Block, newer: Mapping[int, int]) -> None:
+    """FencedError when `insert_all` has found a newer epoch of the block's partition."""
+    if (newest := newer.get(block.partition)) is not None:
+        raise FencedError(f"partition {block.partition} is at epoch {newest}, not {block.epoch}")
 
 
 def judge(block: Block, found: Sequence[Found]) -> Verdict:
@@ -292,8 +314,14 @@ def judge(block: Block, found: Sequence[Found]) -> Verdict:
     return Verdict(exact=is_own and figures == expected, found=tuple(found))
 
 
-def _id_prefix(partition: int) -> str:
-    return f"flightline-{partition}-"
+def _columns(blocks: Sequence[Block]) -> dict[str, list[int]]:
+    return {
+        "partitions": [block.partition for block in blocks],
+        "incarnations": [block.incarnation for block in blocks],
+        "blocks": [block.block for block in blocks],
+        "epochs": [block.epoch for block in blocks],
+        "attempts": [block.attempt for block in blocks],
+    }
 
 
 def _coordinates(block: Block) -> dict[str, Any]:

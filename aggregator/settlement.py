@@ -15,6 +15,7 @@ from aggregator.domain.lineage import Incarnation
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.incarnations import Incarnations
+from aggregator.joint_inserts import JointInserts
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
 from aggregator.log_retention import LogRetention
@@ -93,6 +94,7 @@ class Settlement:
         self._on_failure = on_failure
         self._settlers: dict[int, PartitionSettler] = {}
         self._tasks: dict[int, list[asyncio.Task[None]]] = {}
+        self._inserts = JointInserts(events)
         self._rows = RowBudget(settings.pending_max_rows, settings.pending_max_bytes)
         self._assigning = asyncio.Lock()
 
@@ -154,6 +156,7 @@ class Settlement:
                 await asyncio.gather(*(settler.store.drain() for settler in self._settlers.values()))
         for partition in self.partitions:
             await self._release(partition)
+        await self._inserts.close()
 
     async def _take(self, partition: int) -> None:
         async for number in tries():
@@ -219,6 +222,7 @@ class Settlement:
             self._ledger,
             self._blocks,
             self._events,
+            self._inserts,
             self._log_reader,
             StoreLimits(
                 self._settings.store_linger_seconds,

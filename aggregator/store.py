@@ -1,4 +1,4 @@
-"""Stores what was billed: batches become blocks, fixed in the ledger first, inserted as one ClickHouse block.
+"""Stores what was billed: batches become blocks, fixed in the ledger first, then inserted into ClickHouse.
 
 Billing never waits for this. What does not fit in memory, or was billed by an owner before, is read from the
 log again; the rows come out the same, because they follow from the log and the ledger's record alone.
@@ -24,6 +24,7 @@ from aggregator.domain.losses import Loss, lacking, losses_of
 from aggregator.domain.rows import BatchRecord, Lines, charged_of, filled, lines_of
 from aggregator.errors import FencedError, LedgerGapError, StoreError
 from aggregator.event_store import EventStore
+from aggregator.joint_inserts import JointInserts
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
 from aggregator.postgres import Claim
@@ -49,6 +50,7 @@ class PartitionStore:
         ledger: Ledger,
         blocks: BlockLedger,
         events: EventStore,
+        inserts: JointInserts,
         log_reader: LogReader,
         limits: StoreLimits,
         rows: RowBudget,
@@ -62,6 +64,7 @@ class PartitionStore:
         self._ledger = ledger
         self._blocks = blocks
         self._events = events
+        self._inserts = inserts
         self._log_reader = log_reader
         self._block_rows = BlockRows(log_reader, self._is_billed_log)
         self._last_billed = (claim.next_offset, claim.last_record_hash)
@@ -86,7 +89,8 @@ class PartitionStore:
             self._behind = (self._behind[0] if self._is_behind else record.first_offset, record.next_offset)
         else:
             is_kept = record.event_rows and self._rows.take(record.event_rows, record.size)
-            self._append(PendingBatch(record, lines_of(charged_of(batch, record)) if is_kept else None))
+            rows = lines_of(batch.partition, charged_of(batch, record)) if is_kept else None
+            self._append(PendingBatch(record, rows))
         self._idle.clear()
         self._wake.set()
 
@@ -124,12 +128,17 @@ class PartitionStore:
         ).run()
 
     async def _wait_for_more(self) -> None:
-        """Returns when a block is due: a linger after a pause, so that the first events are seen soon, and a
-        linger after the block before while enough rows come; an interval after it while they trickle in; at
-        once when there are many, or when nobody will bring more."""
+        """Returns when a block is due: within a linger after a pause, so that the first events are seen soon,
+        and within a linger of the block before while enough rows come; within an interval of it while they
+        trickle in; at once when there are many, or when nobody will bring more.
+
+        It is due at moments that all partitions share, so that their blocks become one insert."""
         loop, linger = asyncio.get_running_loop(), self._limits.linger_seconds
-        soon = self._last_block_at + linger
-        late = max(loop.time() + linger, self._last_block_at + self._limits.interval_seconds)
+        soon = _moment_after(self._last_block_at, linger)
+        late = max(
+            _moment_after(loop.time(), linger),
+            _moment_after(self._last_block_at, self._limits.interval_seconds),
+        )
         while not (self._draining or self._is_behind or self._pending_rows >= _MANY_ROWS):
             due = soon if self._pending_rows >= _ENOUGH_ROWS else late
             if due <= loop.time():
@@ -291,7 +300,7 @@ class PartitionStore:
         async for number in tries():
             try:
                 if known and number == 0:
-                    await self._events.insert(block, rows)
+                    await self._inserts.insert(block, rows)
                     await self._blocks.mark_stored(block, self._claim.epoch)
                     break
                 verdict = await self._events.verify(block)
@@ -389,3 +398,8 @@ class PartitionStore:
             tries=number + 1,
             error=f"{type(error).__name__}: {error}",
         )
+
+
+def _moment_after(at: float, every: float) -> float:
+    """The next of the moments that lie so many seconds apart, on the clock of the event loop."""
+    return (at // every + 1) * every if every and at > -math.inf else at

@@ -123,16 +123,16 @@ def rows_of(batch: Batch, record: BatchRecord) -> list[EventRow]:
     return [_row(charged, batch.partition, batch.incarnation) for charged in charged_of(batch, record)]
 
 
-def lines_of(rows: Sequence[Charged]) -> Lines:
-    """Each event's line as in the log, with its position and what was billed before its own fields.
+def lines_of(partition: int, rows: Sequence[Charged]) -> Lines:
+    """Each event's line as in the log, with where it stands and what was billed before its own fields.
 
-    ClickHouse makes the row of it (insert_block.sql): half as much work as making the rows here.
+    ClickHouse makes the row of it (insert_blocks.sql): half as much work as making the rows here.
     """
     lines = encode_events([row.event for row in rows]).split(b"\n")
+    with_place = b'{"partition":%d,"position":%%d,"billed":%%d,"overdelivery":%%d,%%b\n' % partition
     content = b"".join(
         [
-            b'{"position":%d,"billed":%d,"overdelivery":%d,%b\n'
-            % (row.position, row.billed, row.overdelivery, line[1:])
+            with_place % (row.position, row.billed, row.overdelivery, line[1:])
             for row, line in zip(rows, lines, strict=False)  # behind the last line nothing follows
         ]
     )

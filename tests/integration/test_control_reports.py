@@ -93,7 +93,7 @@ async def world(
         client = await clickhouse_connect.get_async_client(dsn=clickhouse_url)
         hashed = position_hash(position(each.log_offset, each.event_index) for each in rows)
         block = Block(1, 0, 0, 0, 12, len(rows), sum(each.billed for each in rows), hashed, 1, 1)
-        await EventStore(client).insert(block, lines_of([charged(each) for each in rows]))
+        await EventStore(client).insert(block, lines_of(1, [charged(each) for each in rows]))
         await client.close()
         yield World(api, campaign, rows)
 

@@ -85,7 +85,7 @@ async def client(clickhouse_url: str) -> AsyncIterator[AsyncClient]:
         rows = ROWS[number::3]
         hashed = position_hash(position(each.log_offset, each.event_index) for each in rows)
         block = Block(1, 0, number, 0, 12, len(rows), sum(each.billed for each in rows), hashed, 1, 1)
-        await store.insert(block, lines_of([charged(each) for each in rows]))
+        await store.insert(block, lines_of(1, [charged(each) for each in rows]))
         assert (await store.verify(block)).exact
     yield client
     await client.close()

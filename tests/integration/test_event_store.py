@@ -79,7 +79,7 @@ async def test_a_block_is_stored_exactly(store: EventStore, partition: int) -> N
     rows = block_rows(partition, 7)
     block = a_block(partition, 7, rows, epoch=4, attempt=2)
     await store.raise_fence(partition, 4, "owner")
-    await store.insert(block, lines_of(rows))
+    await store.insert(block, lines_of(partition, rows))
 
     verdict = await store.verify(block)
     assert verdict.exact
@@ -108,7 +108,7 @@ async def test_every_field_arrives_as_it_was_sent(
         revenue_verified=True,
         budget_version=2**32 - 1,
     )
-    await store.insert(a_block(partition, 1, [charged(sent)]), lines_of([charged(sent)]))
+    await store.insert(a_block(partition, 1, [charged(sent)]), lines_of(partition, [charged(sent)]))
 
     columns = ", ".join(EventRow.__struct_fields__)
     result = await client.query(
@@ -127,21 +127,21 @@ async def test_every_field_arrives_as_it_was_sent(
 async def test_a_block_of_two_months_is_stored_exactly(store: EventStore, partition: int) -> None:
     rows = [charged(row(partition, n, 0, received_at=NOW - n * 24 * 3600 * 1000)) for n in range(62)]
     block = a_block(partition, 1, rows)
-    await store.insert(block, lines_of(rows))
+    await store.insert(block, lines_of(partition, rows))
     assert (await store.verify(block)).exact
 
 
 async def test_a_block_without_rows_is_exact_without_an_insert(store: EventStore, partition: int) -> None:
     block = Block(partition, 0, 3, 10, 20, 0, 0, 0, 1, 1)
-    await store.insert(block, lines_of([]))
+    await store.insert(block, lines_of(partition, []))
     assert (await store.verify(block)).exact
 
 
 async def test_an_insert_sent_twice_leaves_the_block_exact(store: EventStore, partition: int) -> None:
     rows = block_rows(partition, 1)
     block = a_block(partition, 1, rows)
-    await store.insert(block, lines_of(rows))
-    await store.insert(block, lines_of(rows))
+    await store.insert(block, lines_of(partition, rows))
+    await store.insert(block, lines_of(partition, rows))
     assert (await store.verify(block)).exact
 
 
@@ -149,10 +149,10 @@ async def test_an_older_epoch_stores_nothing_and_is_told(store: EventStore, part
     rows = block_rows(partition, 1)
     await store.raise_fence(partition, 5, "new owner")
     with pytest.raises(FencedError, match="epoch 5"):
-        await store.insert(a_block(partition, 1, rows, epoch=4), lines_of(rows))
+        await store.insert(a_block(partition, 1, rows, epoch=4), lines_of(partition, rows))
     block = a_block(partition, 1, rows, epoch=5)
     assert (await store.verify(block)).found == ()
-    await store.insert(block, lines_of(rows))
+    await store.insert(block, lines_of(partition, rows))
     assert (await store.verify(block)).exact
 
 
@@ -164,29 +164,57 @@ async def test_a_fence_stops_only_its_own_partition_and_never_falls(
     assert await store.fence(partition) == 5
     assert await store.fence(partition + 1) == 0
     rows = block_rows(partition + 1, 1)
-    await store.insert(a_block(partition + 1, 1, rows), lines_of(rows))
+    await store.insert(a_block(partition + 1, 1, rows), lines_of(partition + 1, rows))
+
+
+async def test_blocks_of_several_partitions_are_stored_exactly_by_one_insert(
+    store: EventStore, client: AsyncClient, partition: int
+) -> None:
+    partitions = [partition, partition + 1, partition + 2]
+    rows = {each: block_rows(each, 1, 100 + each % 7) for each in partitions}
+    blocks = {each: a_block(each, each % 5, rows[each], epoch=each % 3, attempt=2) for each in partitions}
+    assert await store.insert_all([(blocks[each], lines_of(each, rows[each])) for each in partitions]) == {}
+    for each in partitions:
+        assert (await store.verify(blocks[each])).exact
+    parts = "SELECT uniqExact(_part) FROM events WHERE partition IN {partitions:Array(UInt16)}"
+    assert (await client.query(parts, {"partitions": partitions})).first_row[0] == 1
+
+
+async def test_of_several_partitions_only_those_with_a_newer_epoch_are_refused(
+    store: EventStore, partition: int
+) -> None:
+    rows = {each: block_rows(each, 1) for each in (partition, partition + 1)}
+    await store.raise_fence(partition, 4, "owner")
+    await store.raise_fence(partition + 1, 5, "new owner")
+    blocks = [a_block(each, 1, rows[each], epoch=4) for each in rows]
+    given = [(block, lines_of(block.partition, rows[block.partition])) for block in blocks]
+    assert await store.insert_all(given) == {partition + 1: 5}
+    assert [(await store.verify(block)).event_rows for block in blocks] == [ROWS, 0]
 
 
 async def test_a_new_owner_ends_the_inserts_of_older_ones(
     store: EventStore, client: AsyncClient, partition: int
 ) -> None:
-    def running(block: Block) -> "asyncio.Task[Any]":
+    def running(blocks: Sequence[Block]) -> "asyncio.Task[Any]":
         # Stands for an insert that hangs: only its id counts.
         slow = "SELECT sum(sleepEachRow(0.05)) FROM numbers(600) SETTINGS max_block_size = 1"
-        return asyncio.create_task(client.query(slow, settings={"query_id": query_id(block)}))
+        return asyncio.create_task(client.query(slow, settings={"query_id": query_id(*blocks)}))
 
     rows = block_rows(partition, 1, 1)
-    blocks = [
-        a_block(partition, 1, rows, epoch=9),
-        a_block(partition, 1, rows, epoch=10),
-        a_block(partition + 1, 1, rows, epoch=9),
+    other = a_block(partition + 1, 1, rows, epoch=9)
+    inserts = [
+        [a_block(partition, 1, rows, epoch=9)],
+        [other, a_block(partition, 1, rows, epoch=8)],
+        [a_block(partition, 1, rows, epoch=10)],
+        [other],
     ]
-    old, current, others = map(running, blocks)
-    await under_way(client, [query_id(block) for block in blocks])
+    old, joint, current, others = map(running, inserts)
+    await under_way(client, [query_id(*blocks) for blocks in inserts])
 
     await store.raise_fence(partition, 10, "new owner")
-    with pytest.raises(DatabaseError, match="QUERY_WAS_CANCELLED"):
-        await asyncio.wait_for(old, DEADLINE_S)
+    for ended in (old, joint):
+        with pytest.raises(DatabaseError, match="QUERY_WAS_CANCELLED"):
+            await asyncio.wait_for(ended, DEADLINE_S)
     assert not current.done()
     assert not others.done()
     await store.raise_fence(partition, 11, "test")
@@ -205,7 +233,7 @@ async def under_way(client: AsyncClient, ids: list[str]) -> None:
 async def test_missing_rows_are_seen_and_mended(store: EventStore, partition: int) -> None:
     rows = block_rows(partition, 1)
     block = a_block(partition, 1, rows)
-    await store.insert(block, lines_of(rows[:-1]))
+    await store.insert(block, lines_of(partition, rows[:-1]))
     verdict = await store.verify(block)
     assert not verdict.exact
     assert verdict.event_rows == ROWS - 1
@@ -215,8 +243,8 @@ async def test_missing_rows_are_seen_and_mended(store: EventStore, partition: in
 async def test_doubled_rows_are_seen_and_mended(store: EventStore, partition: int) -> None:
     rows = block_rows(partition, 1)
     block = again(a_block(partition, 1, rows))
-    await store.insert(msgspec.structs.replace(block, attempt=1), lines_of(rows))
-    await store.insert(block, lines_of(rows))
+    await store.insert(msgspec.structs.replace(block, attempt=1), lines_of(partition, rows))
+    await store.insert(block, lines_of(partition, rows))
     verdict = await store.verify(block)
     assert not verdict.exact
     assert verdict.event_rows == 2 * ROWS
@@ -229,7 +257,7 @@ async def test_one_row_in_the_place_of_another_is_seen_by_its_position(
     rows = block_rows(partition, 1)
     block = a_block(partition, 1, rows)
     wrong = [*rows[:-1], msgspec.structs.replace(rows[-1], position=rows[-1].position + 1)]
-    await store.insert(block, lines_of(wrong))
+    await store.insert(block, lines_of(partition, wrong))
     assert not (await store.verify(block)).exact
     await mend(store, block, rows)
 
@@ -238,7 +266,7 @@ async def test_another_amount_is_seen(store: EventStore, partition: int) -> None
     rows = block_rows(partition, 1)
     block = a_block(partition, 1, rows)
     dearer = [msgspec.structs.replace(rows[0], billed=rows[0].billed + 1), *rows[1:]]
-    await store.insert(block, lines_of(dearer))
+    await store.insert(block, lines_of(partition, dearer))
     assert not (await store.verify(block)).exact
 
 
@@ -247,10 +275,10 @@ async def test_a_repair_touches_neither_other_blocks_nor_newer_inserts(
 ) -> None:
     rows, others = block_rows(partition, 1), block_rows(partition, 2)
     newer, other = a_block(partition, 1, rows, epoch=3), a_block(partition, 2, others)
-    await store.insert(newer, lines_of(rows))
-    await store.insert(other, lines_of(others))
+    await store.insert(newer, lines_of(partition, rows))
+    await store.insert(other, lines_of(partition, others))
     for late in (a_block(partition, 1, rows, epoch=2, attempt=9), newer):
-        await store.repair(late, lines_of(rows))
+        await store.repair(late, lines_of(partition, rows))
     assert (await store.verify(newer)).exact
     assert (await store.verify(other)).exact
 
@@ -258,9 +286,9 @@ async def test_a_repair_touches_neither_other_blocks_nor_newer_inserts(
 async def test_a_repair_of_an_older_epoch_deletes_nothing(store: EventStore, partition: int) -> None:
     rows = block_rows(partition, 1)
     block = a_block(partition, 1, rows, epoch=2)
-    await store.insert(block, lines_of(rows))
+    await store.insert(block, lines_of(partition, rows))
     await store.raise_fence(partition, 3, "new owner")
-    await store.repair(again(block), lines_of(rows))
+    await store.repair(again(block), lines_of(partition, rows))
     assert (await store.verify(block)).exact
 
 
@@ -270,12 +298,12 @@ async def test_rows_of_another_month_than_the_block_has_are_found_in_the_end(
     rows = block_rows(partition, 1, 10)
     block = a_block(partition, 1, rows)
     astray = [charged(row(partition, 77, 0, received_at=NOW - 90 * 24 * 3600 * 1000))]
-    await store.insert(block, lines_of([*rows, *astray]))
-    await store.repair(msgspec.structs.replace(block, attempt=2), lines_of(rows))
+    await store.insert(block, lines_of(partition, [*rows, *astray]))
+    await store.repair(msgspec.structs.replace(block, attempt=2), lines_of(partition, rows))
     assert [each.event_rows for each in (await store.verify(block)).found] == [1]
     last = msgspec.structs.replace(block, attempt=5)
-    await store.repair(last, lines_of(rows))
-    await store.insert(last, lines_of(rows))
+    await store.repair(last, lines_of(partition, rows))
+    await store.insert(last, lines_of(partition, rows))
     assert (await store.verify(last)).exact
 
 
@@ -286,10 +314,10 @@ async def test_a_deletion_that_arrives_late_deletes_nothing_that_was_found_exact
     rows = block_rows(partition, 1)
     first = a_block(partition, 1, rows)
     second = again(first)
-    await store.insert(first, lines_of(rows))
+    await store.insert(first, lines_of(partition, rows))
     if not (await store.verify(second)).exact:
-        await store.insert(second, lines_of(rows))
-    await store.repair(second, lines_of(rows))
+        await store.insert(second, lines_of(partition, rows))
+    await store.repair(second, lines_of(partition, rows))
     assert (await store.verify(second)).exact
 
 
@@ -297,7 +325,7 @@ async def test_a_refused_row_is_an_error_and_stores_nothing(store: EventStore, p
     rows = [charged(row(partition, 0, 0)), charged(row(partition, 0, 1, campaign_id="not a uuid"))]
     block = a_block(partition, 1, rows)
     with pytest.raises(StoreError):
-        await store.insert(block, lines_of(rows))
+        await store.insert(block, lines_of(partition, rows))
     assert (await store.verify(block)).found == ()
 
 
@@ -305,7 +333,7 @@ async def test_verification_reads_the_projection(
     client: AsyncClient, store: EventStore, partition: int
 ) -> None:
     rows = block_rows(partition, 1)
-    await store.insert(a_block(partition, 1, rows), lines_of(rows))
+    await store.insert(a_block(partition, 1, rows), lines_of(partition, rows))
     client.set_client_setting("force_optimize_projection", 1)
     client.set_client_setting("force_optimize_projection_name", "by_block")
     assert (await store.verify(a_block(partition, 1, rows))).exact
@@ -318,7 +346,7 @@ async def test_many_blocks_are_verified_by_one_query_that_reads_the_projection(
     for number in range(2, 8):
         rows = block_rows(partition, number, 100)
         blocks.append(a_block(partition, number, rows))
-        await store.insert(blocks[-1], lines_of(rows[:-1] if number == 4 else rows))
+        await store.insert(blocks[-1], lines_of(partition, rows[:-1] if number == 4 else rows))
     blocks[-1] = msgspec.structs.replace(blocks[-1], incarnation=1)
     client.set_client_setting("force_optimize_projection", 1)
     client.set_client_setting("force_optimize_projection_name", "by_block")
@@ -336,8 +364,8 @@ async def test_the_start_of_the_server_is_known(store: EventStore) -> None:
 async def mend(store: EventStore, block: Block, rows: Sequence[Charged]) -> Block:
     """What settling does with a block that is not exact."""
     block = again(block)
-    await store.repair(block, lines_of(rows))
-    await store.insert(block, lines_of(rows))
+    await store.repair(block, lines_of(partition, rows))
+    await store.insert(block, lines_of(partition, rows))
     assert (await store.verify(block)).exact
     return block
 
@@ -349,11 +377,11 @@ async def persist(store: EventStore, block: Block, rows: Sequence[Charged]) -> B
         while True:
             try:
                 if not doubtful:
-                    await store.insert(block, lines_of(rows))
+                    await store.insert(block, lines_of(partition, rows))
                 elif not (await store.verify(block)).exact:
                     block = again(block)
-                    await store.repair(block, lines_of(rows))
-                    await store.insert(block, lines_of(rows))
+                    await store.repair(block, lines_of(partition, rows))
+                    await store.insert(block, lines_of(partition, rows))
             except StoreUnavailable:
                 doubtful = True
                 await asyncio.sleep(0.02)
@@ -413,5 +441,5 @@ async def test_a_clickhouse_that_is_away_is_unavailable(clickhouse_url: str, par
     client._backend._base_url = "http://127.0.0.1:9"  # noqa: SLF001 - the driver can't connect lazily
     rows = block_rows(partition, 1, 1)
     with pytest.raises(StoreUnavailable):
-        await EventStore(client).insert(a_block(partition, 1, rows), lines_of(rows))
+        await EventStore(client).insert(a_block(partition, 1, rows), lines_of(partition, rows))
     await client.close()

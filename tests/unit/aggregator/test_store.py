@@ -108,7 +108,7 @@ class Rows:
 
 
 def store_of(blocks: Blocks, rows: Rows, budget: RowBudget, claim: Claim = CLAIM) -> PartitionStore:
-    ports: Any = (claim, blocks, blocks, rows, Log())
+    ports: Any = (claim, blocks, blocks, rows, rows, Log())
     return PartitionStore(*ports, StoreLimits(0.0, 0.0, 10_000, MOST_BYTES, 60.0, 60.0), budget, "me")
 
 
@@ -172,7 +172,7 @@ async def test_what_clickhouse_refuses_for_a_while_is_tried_on_and_ends_nothing(
 async def test_a_verification_that_clickhouse_refuses_is_tried_again() -> None:
     blocks, rows = Blocks(), Rows()
     rows.refusals = 2
-    ports: Any = (CLAIM, blocks, blocks, rows, Log())
+    ports: Any = (CLAIM, blocks, blocks, rows, rows, Log())
     limits = StoreLimits(0.0, 0.0, 10_000, MOST_BYTES, 0.01, 60.0)
     store = PartitionStore(*ports, limits, RowBudget(ROWS, MOST_BYTES), "me")
     task = asyncio.create_task(store.verify())
@@ -224,7 +224,7 @@ async def test_a_block_and_what_is_kept_in_memory_are_bounded_by_bytes_as_well()
     batches = [billed(ROWS * n) for n in range(9)]
     size = batches[0][0].size
     blocks, rows, budget = Blocks(), Rows(*[None] * 9), RowBudget(1_000, 2 * size)
-    ports: Any = (CLAIM, blocks, blocks, rows, Log())
+    ports: Any = (CLAIM, blocks, blocks, rows, rows, Log())
     store = PartitionStore(*ports, StoreLimits(0.0, 0.0, 10_000, 3 * size, 60.0, 60.0), budget, "me")
     for each in batches:
         store.add(*each)
@@ -237,7 +237,7 @@ async def test_a_block_and_what_is_kept_in_memory_are_bounded_by_bytes_as_well()
 
 async def test_blocks_that_trickle_in_wait_for_company_and_many_rows_or_a_handover_do_not() -> None:
     blocks, rows = Blocks(), Rows(*[None] * 9)
-    ports: Any = (CLAIM, blocks, blocks, rows, Log())
+    ports: Any = (CLAIM, blocks, blocks, rows, rows, Log())
     limits = StoreLimits(0.0, 1_000.0, 10_000, MOST_BYTES, 60.0, 60.0)
     store = PartitionStore(*ports, limits, RowBudget(10_000, 64 * MOST_BYTES), "me")
     task = asyncio.create_task(store.run())
