@@ -358,7 +358,8 @@ async def measure(
 
 
 async def _require_counted(made: World, tracked: int) -> None:
-    """Void when the ledger has not counted each event that `track` has promised, once."""
+    """Void when the ledger has not counted each event that `track` has promised, once, or when the aggregator
+    found something else in ClickHouse than it had stored: to mend that is no work of the control API."""
     ledger, counted = await asyncpg.connect(made.api.dsn), 0
     try:
         deadline = time.monotonic() + _DRAIN_SECONDS
@@ -369,6 +370,8 @@ async def _require_counted(made: World, tracked: int) -> None:
         await ledger.close()
     if counted != tracked:
         raise Void(f"{tracked:,} events were promised, the ledger has {counted:,}")
+    if mended := await made.settling.metric("flightline_blocks_repaired_total"):
+        raise Void(f"{mended:,.0f} blocks had to be mended")
 
 
 async def rows(report: Report, form: Form) -> None:

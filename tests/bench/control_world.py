@@ -14,7 +14,7 @@ import clickhouse_connect
 from compose.topics import ensure_topics
 from control_api.bootstrap import mint_admin_token
 from schemas.ids import new_id
-from tests.bench.engines import Engines, aggregator, metric, until
+from tests.bench.engines import Engines, Service, aggregator, metric, until
 from tests.bench.stored_events import DAYS, fill, name_campaigns, until_merged
 from tests.integration.control import SECRET, ControlApi, running_control_api
 from tests.integration.door import running_door
@@ -61,6 +61,7 @@ class World:
     of all processes, by name."""
 
     api: ControlApi
+    settling: Service
     pids: dict[str, int]
     organizations: list[Organization]
     large: list[Organization]
@@ -111,7 +112,7 @@ async def world(campaigns: int, organizations: int, events: int, processes: int)
         pids |= {"control_api": api.pid} | others
         pids |= {"ingest": door.process.pid, "aggregator": settling.pid}
         large = [one for one in made if len(one.campaigns) >= OF_LARGE]
-        yield World(api, pids, made, large or made, template)
+        yield World(api, settling, pids, made, large or made, template)
 
 
 def _sizes(campaigns: int, organizations: int) -> list[int]:
@@ -141,7 +142,8 @@ async def _fill(api: ControlApi, template: dict[str, Any], sizes: list[int]) -> 
 async def _store(clickhouse: str, campaigns: list[str], events: int) -> None:
     client = await clickhouse_connect.get_async_client(dsn=clickhouse, send_receive_timeout=600)
     await name_campaigns(client, campaigns)
-    await fill(client, new_id(), datetime.now(UTC) - timedelta(days=DAYS), 0, events)
+    since = datetime.now(UTC) - timedelta(days=DAYS)
+    await fill(client, new_id(), since, 0, events, first_partition=_PARTITIONS)
     await until_merged(client)
     await client.close()
 

@@ -24,7 +24,8 @@ _FILL = """
         ['IMPRESSION', 'IMPRESSION', 'IMPRESSION', 'CLICK', 'CONVERSION'][1 + intHash64(n + 2) % 5], at, at,
         ['WEB', 'MOBILE_APP', 'EMAIL'][1 + intHash64(n + 3) % 3], '', ['a', 'b'][1 + intHash64(n + 4) % 2],
         ['DE', 'FR', 'US', 'JP'][1 + intHash64(n + 5) % 4], toString(intHash64(n + 6) % 1000000), 'EUR', 1,
-        true, 2500, 2500, 0, n % 4, intDiv(n, 400), intDiv(n % 400, 4), intDiv(n, 20000), 1, 1
+        true, 2500, 2500, 0, {first_partition:UInt16} + n % 4, intDiv(n, 400), intDiv(n % 400, 4),
+        intDiv(n, 20000), 1, 1
     FROM numbers({rows:UInt64})
 """
 
@@ -36,9 +37,20 @@ async def name_campaigns(client: AsyncClient, campaigns: Sequence[str]) -> None:
 
 
 async def fill(
-    client: AsyncClient, organization: str, since: datetime, there: int, size: int, *, days: int = DAYS
+    client: AsyncClient,
+    organization: str,
+    since: datetime,
+    there: int,
+    size: int,
+    *,
+    days: int = DAYS,
+    first_partition: int = 0,
 ) -> None:
-    """Stores events of so many days since then, so that there are `size` where `there` are already."""
+    """Stores events of so many days since then, so that there are `size` where `there` are already.
+
+    They stand in four partitions from the first on. An aggregator at work must have none of these: it would
+    find blocks that it has not stored, and mend them.
+    """
     for first in range(there, size, _INSERTED_AT_ONCE):
         await client.command(
             _FILL,
@@ -48,6 +60,7 @@ async def fill(
                 "rows": min(_INSERTED_AT_ONCE, size - first),
                 "since": since,
                 "window": days * 86_400_000,
+                "first_partition": first_partition,
             },
         )
 
