@@ -24,7 +24,8 @@ _FILL = """
         ['IMPRESSION', 'IMPRESSION', 'IMPRESSION', 'CLICK', 'CONVERSION'][1 + intHash64(n + 2) % 5], at, at,
         ['WEB', 'MOBILE_APP', 'EMAIL'][1 + intHash64(n + 3) % 3], '', ['a', 'b'][1 + intHash64(n + 4) % 2],
         ['DE', 'FR', 'US', 'JP'][1 + intHash64(n + 5) % 4], toString(intHash64(n + 6) % 1000000), 'EUR', 1,
-        true, 2500, 2500, 0, {first_partition:UInt16} + n % 4, intDiv(n, 400), intDiv(n % 400, 4), intDiv(n, 20000), 1, 1
+        true, 2500, 2500, 0, {first_partition:UInt16} + n % 4, intDiv(n, 400), intDiv(n % 400, 4),
+        intDiv(n, 20000), 1, 1
     FROM numbers({rows:UInt64})
 """
 
