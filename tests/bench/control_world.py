@@ -57,8 +57,8 @@ class Organization:
 
 @dataclass(frozen=True)
 class World:
-    """A control API that is ready; `template` is the campaign that all others are copies of, `pids` are those
-    of all processes, by name."""
+    """A control API that is ready; `settling` is the aggregator, `template` the campaign that all others are
+    copies of, `pids` are those of all processes, by name."""
 
     api: ControlApi
     settling: Service

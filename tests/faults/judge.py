@@ -67,12 +67,17 @@ async def until_verified(stack: RunningStack, within_s: float) -> None:
         await connection.close()
 
 
+def _promised(record: Record) -> set[tuple[str, str]]:
+    """(campaign, eventId) of the different events with a 2xx."""
+    return {(event.campaign_id, event.event_id) for event in record.promised}
+
+
 async def until_counted(stack: RunningStack, campaigns: Sequence[Campaign], record: Record) -> None:
     """Waits until as many events are billed as were promised, and judges nothing: when the time is up it
     returns all the same. What a door has promised may still lie in its spool, because Kafka was broken last
     and is on its way back."""
     ids = [campaign.id for campaign in campaigns]
-    promised = len({(event.campaign_id, event.event_id) for event in record.promised})
+    promised = len(_promised(record))
     connection = await asyncpg.connect(stack.ready.postgres)
     try:
         deadline = time.monotonic() + _COUNTED_WITHIN_S
@@ -93,7 +98,7 @@ async def judge(stack: RunningStack, campaigns: Sequence[Campaign], record: Reco
         accounts = {row["id"]: dict(row) for row in await connection.fetch(_ACCOUNTS, ids)}
     finally:
         await connection.close()
-    promised = {(e.campaign_id, e.event_id) for e in record.promised}
+    promised = _promised(record)
     unknown = {(e.campaign_id, e.event_id) for e in record.unanswered}
     expected = len(promised) + len(unknown & rows.keys())
     missing, twice = promised - rows.keys(), rows.total() - len(rows)
