@@ -8,8 +8,8 @@ from aggregator.domain.rows import Lines
 from aggregator.event_store import EventStore, require_own_epoch
 
 _COMPANY_SECONDS = 0.02
-"""What a block waits for others: stores begin at the same moments (store.py), and first fix their blocks in the
-ledger."""
+"""What a block waits for others: stores begin at the same moments (store.py), and fix their blocks in the
+ledger first."""
 _MOST_BYTES = 16 * 1024 * 1024
 """Of an insert with several blocks, which is put together in memory."""
 

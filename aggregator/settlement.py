@@ -233,7 +233,7 @@ class Settlement:
                 self._settings.compare_all_every_seconds,
             ),
             self._rows,
-            self._settings.owner,
+            owner=self._settings.owner,
             history=history,
         )
 

@@ -54,8 +54,8 @@ class PartitionStore:
         log_reader: LogReader,
         limits: StoreLimits,
         rows: RowBudget,
-        owner: str,
         *,
+        owner: str,
         history: Sequence[Incarnation] = (),
     ) -> None:
         self._claim = claim

@@ -364,8 +364,8 @@ async def test_the_start_of_the_server_is_known(store: EventStore) -> None:
 async def mend(store: EventStore, block: Block, rows: Sequence[Charged]) -> Block:
     """What settling does with a block that is not exact."""
     block = again(block)
-    await store.repair(block, lines_of(partition, rows))
-    await store.insert(block, lines_of(partition, rows))
+    await store.repair(block, lines_of(block.partition, rows))
+    await store.insert(block, lines_of(block.partition, rows))
     assert (await store.verify(block)).exact
     return block
 
@@ -377,11 +377,11 @@ async def persist(store: EventStore, block: Block, rows: Sequence[Charged]) -> B
         while True:
             try:
                 if not doubtful:
-                    await store.insert(block, lines_of(partition, rows))
+                    await store.insert(block, lines_of(block.partition, rows))
                 elif not (await store.verify(block)).exact:
                     block = again(block)
-                    await store.repair(block, lines_of(partition, rows))
-                    await store.insert(block, lines_of(partition, rows))
+                    await store.repair(block, lines_of(block.partition, rows))
+                    await store.insert(block, lines_of(block.partition, rows))
             except StoreUnavailable:
                 doubtful = True
                 await asyncio.sleep(0.02)

@@ -2,7 +2,7 @@ INSERT INTO events
 -- Stores blocks, one of each partition. The body has the log's own lines (JSONEachRow, times in epoch milliseconds; what
 -- is left out is empty or zero, `billable` is true), each with its position and what was billed of it.
 -- A row passes only while no newer epoch of its partition stands in the fence.
--- Parameters, an array each, with an element for each block: partitions, incarnations, blocks, epochs, attempts.
+-- Parameters: partitions, incarnations, blocks, epochs, attempts; an array each, with an element for each block.
 (
     organization_id, campaign_id, event_id, type, occurred_at, received_at, channel, placement, variant, country,
     visitor_id, customer_id, click_id, url, referrer, user_agent, data, currency, budget_version, billable, reason,

@@ -109,7 +109,7 @@ class Rows:
 
 def store_of(blocks: Blocks, rows: Rows, budget: RowBudget, claim: Claim = CLAIM) -> PartitionStore:
     ports: Any = (claim, blocks, blocks, rows, rows, Log())
-    return PartitionStore(*ports, StoreLimits(0.0, 0.0, 10_000, MOST_BYTES, 60.0, 60.0), budget, "me")
+    return PartitionStore(*ports, StoreLimits(0.0, 0.0, 10_000, MOST_BYTES, 60.0, 60.0), budget, owner="me")
 
 
 async def run_to_the_end(store: PartitionStore) -> None:
@@ -174,7 +174,7 @@ async def test_a_verification_that_clickhouse_refuses_is_tried_again() -> None:
     rows.refusals = 2
     ports: Any = (CLAIM, blocks, blocks, rows, rows, Log())
     limits = StoreLimits(0.0, 0.0, 10_000, MOST_BYTES, 0.01, 60.0)
-    store = PartitionStore(*ports, limits, RowBudget(ROWS, MOST_BYTES), "me")
+    store = PartitionStore(*ports, limits, RowBudget(ROWS, MOST_BYTES), owner="me")
     task = asyncio.create_task(store.verify())
     async with asyncio.timeout(10):
         await blocks.looked_for.wait()
@@ -225,7 +225,7 @@ async def test_a_block_and_what_is_kept_in_memory_are_bounded_by_bytes_as_well()
     size = batches[0][0].size
     blocks, rows, budget = Blocks(), Rows(*[None] * 9), RowBudget(1_000, 2 * size)
     ports: Any = (CLAIM, blocks, blocks, rows, rows, Log())
-    store = PartitionStore(*ports, StoreLimits(0.0, 0.0, 10_000, 3 * size, 60.0, 60.0), budget, "me")
+    store = PartitionStore(*ports, StoreLimits(0.0, 0.0, 10_000, 3 * size, 60.0, 60.0), budget, owner="me")
     for each in batches:
         store.add(*each)
     assert not budget.take(1, 1)
@@ -239,7 +239,7 @@ async def test_blocks_that_trickle_in_wait_for_company_and_many_rows_or_a_handov
     blocks, rows = Blocks(), Rows(*[None] * 9)
     ports: Any = (CLAIM, blocks, blocks, rows, rows, Log())
     limits = StoreLimits(0.0, 1_000.0, 10_000, MOST_BYTES, 60.0, 60.0)
-    store = PartitionStore(*ports, limits, RowBudget(10_000, 64 * MOST_BYTES), "me")
+    store = PartitionStore(*ports, limits, RowBudget(10_000, 64 * MOST_BYTES), owner="me")
     task = asyncio.create_task(store.run())
     many = -(-250 // ROWS)
     offsets = iter(range(0, 10_000, ROWS))
