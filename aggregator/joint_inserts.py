@@ -7,7 +7,7 @@ from aggregator.domain.blocks import Block
 from aggregator.domain.rows import Lines
 from aggregator.event_store import EventStore, require_own_epoch
 
-_COMPANY_SECONDS = 0.02
+_COMPANY_SECONDS = 0.05
 """What a block waits for others: stores begin at the same moments (store.py), and fix their blocks in the
 ledger first."""
 _MOST_BYTES = 16 * 1024 * 1024
