@@ -1,6 +1,6 @@
 """The ledger in Postgres: offsets and money, each change in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -9,11 +9,14 @@ import msgspec
 
 from aggregator.domain.announcements import activity_of, gates_of
 from aggregator.domain.batch import WHOLE_RECORD, Batch
-from aggregator.domain.billing import Account, Bill, Delta, Opening, at_risk, bill, tally
+from aggregator.domain.billing import Account, Bill, Delta, Opening, at_risk, tally
 from aggregator.domain.blocks import position
+from aggregator.domain.crossing import Crossing
+from aggregator.domain.joint_billing import Tallied, bill_in_turn, together
 from aggregator.domain.rows import BatchRecord
+from aggregator.errors import FencedError
 from aggregator.ledger_columns import crossing_columns, delta_columns
-from aggregator.postgres import Claim, fetch, require_owner
+from aggregator.postgres import Claim, changed_rows, fetch
 from schemas import budget_gates, campaign_activity
 from schemas.budget_gates import BudgetGate
 from schemas.campaign_activity import BatchActivity
@@ -28,6 +31,21 @@ class _Limits(msgspec.Struct, frozen=True, gc=False):
     max_impressions: int | None
     billed: int
     billable_impressions: int
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A batch that is to be billed by its partition's owner; `duplicates` are indexes into its events."""
+
+    claim: Claim
+    batch: Batch
+    duplicates: Sequence[int]
+
+
+class Billed(msgspec.Struct, frozen=True):
+    """What the ledger keeps of a batch, and how many thresholds it has crossed."""
+
+    record: BatchRecord
+    crossings: int
 
 
 class Ledger:
@@ -52,32 +70,31 @@ class Ledger:
                 )
             )
 
-    async def bill(self, claim: Claim, batch: Batch, duplicates: Sequence[int]) -> tuple[BatchRecord, int]:
-        """Bills a batch in one transaction; returns its record and the number of crossings.
+    async def bill(self, due: Sequence[Due]) -> list[Billed]:
+        """Bills batches, each of another partition, one after another in one transaction.
 
-        `duplicates` are indexes into the batch's events. FencedError when the partition has another owner or
-        is not at `batch.first_offset`. When the connection breaks the outcome is unknown: ask `find_batch`.
+        FencedError, and nothing is billed, when one of the partitions has another owner or is not at its
+        batch's `first_offset`. When the connection breaks the outcome is unknown: ask `find_batch`.
         """
-        deltas = tally(batch.events, duplicates)
+        tallied = [
+            Tallied(each.batch, each.duplicates, tally(each.batch.events, each.duplicates)) for each in due
+        ]
+        added = together([each.deltas for each in tallied])
         async with self._pool.acquire() as connection, connection.transaction():
-            await self._advance(connection, claim, batch)
-            accounts = await self._accounts_at_risk(connection, deltas)
+            await self._advance(connection, due)
+            accounts = await self._accounts_at_risk(connection, added)
             crossed = await self._crossed(connection, accounts)
-            outcome = bill(
-                batch.events,
-                batch.positions,
-                duplicates,
-                deltas,
-                accounts,
-                crossed,
-                partition=batch.partition,
-                incarnation=batch.incarnation,
-            )
-            record = _record(claim, batch, duplicates, outcome)
-            await self._save(connection, outcome)
-            gates = gates_of(outcome.crossings, accounts, crossed)
-            await self._add_batch(connection, record, gates, activity_of(batch, outcome.deltas))
-        return record, len(outcome.crossings)
+            outcomes = bill_in_turn(tallied, accounts, crossed)
+            added |= together([_only(outcome.deltas, accounts) for outcome in outcomes])
+            crossings = [crossing for outcome in outcomes for crossing in outcome.crossings]
+            records = [_record(each, outcome) for each, outcome in zip(due, outcomes, strict=True)]
+            await self._save(connection, added, crossings)
+            gates = gates_of(crossings, accounts, crossed)
+            activities = [activity_of(each.batch, each.deltas) for each in tallied]
+            await self._add_batches(connection, records, gates, activities)
+        return [
+            Billed(record, len(outcome.crossings)) for record, outcome in zip(records, outcomes, strict=True)
+        ]
 
     async def find_batch(self, batch: Batch, epoch: int) -> BatchRecord | None:
         """The batch's record if its transaction was committed by this epoch."""
@@ -142,17 +159,19 @@ class Ledger:
         async with self._pool.acquire() as connection:
             await self._sql.create_day(connection, day=day)
 
-    async def _advance(self, connection: Any, claim: Claim, batch: Batch) -> None:
-        changed = await self._sql.advance_partition(
+    async def _advance(self, connection: Any, due: Sequence[Due]) -> None:
+        changed = await self._sql.advance_partitions(
             connection,
-            partition=batch.partition,
-            incarnation=batch.incarnation,
-            epoch=claim.epoch,
-            first_offset=batch.first_offset,
-            next_offset=batch.next_offset,
-            last_record_hash=batch.last_record_hash,
+            partitions=[each.batch.partition for each in due],
+            incarnations=[each.batch.incarnation for each in due],
+            epochs=[each.claim.epoch for each in due],
+            first_offsets=[each.batch.first_offset for each in due],
+            next_offsets=[each.batch.next_offset for each in due],
+            last_record_hashes=[each.batch.last_record_hash for each in due],
         )
-        require_owner(changed, batch.partition, claim.epoch)
+        if changed_rows(changed) != len(due):
+            claims = ", ".join(f"{each.claim.partition} at epoch {each.claim.epoch}" for each in due)
+            raise FencedError(f"the ledger has gone on without the owner of partition {claims}")
 
     async def _accounts_at_risk(self, connection: Any, deltas: Mapping[str, Delta]) -> dict[str, Account]:
         """Locks the accounts of all deltas, and reads those that can't be billed in full at once."""
@@ -197,49 +216,63 @@ class Ledger:
             crossed.setdefault(str(row["campaign_id"]), set()).add(Threshold(row["threshold"]))
         return {campaign_id: frozenset(thresholds) for campaign_id, thresholds in crossed.items()}
 
-    async def _save(self, connection: Any, outcome: Bill) -> None:
-        deltas = list(outcome.deltas.values())
+    async def _save(self, connection: Any, added: Mapping[str, Delta], crossings: Sequence[Crossing]) -> None:
+        deltas = list(added.values())
         if deltas:
-            crossing = {c.campaign_id for c in outcome.crossings}
+            crossing = {c.campaign_id for c in crossings}
             await self._sql.add_to_accounts(connection, **delta_columns(deltas, crossing))
         if unbilled := [(d.campaign_id, reason, n) for d in deltas for reason, n in d.unbilled.items()]:
             ids, reasons, counts = zip(*sorted(unbilled), strict=True)
             await self._sql.add_unbilled(connection, campaign_ids=ids, reasons=reasons, events=counts)
-        if outcome.crossings:
-            await self._sql.add_crossings(connection, **crossing_columns(outcome.crossings))
+        if crossings:
+            await self._sql.add_crossings(connection, **crossing_columns(crossings))
 
-    async def _add_batch(
+    async def _add_batches(
         self,
         connection: Any,
-        record: BatchRecord,
+        records: Sequence[BatchRecord],
         gates: Sequence[BudgetGate],
-        activities: Sequence[BatchActivity],
+        activities: Sequence[Sequence[BatchActivity]],
     ) -> None:
-        """What was billed, and what is told of it. Gates first, because doors wait for them."""
-        partition = str(record.partition).encode()
-        await self._sql.add_batch(
+        """What was billed, and what is told of it. Gates first of all, because doors wait for them."""
+        await self._sql.add_batches(
             connection,
-            **{
-                **msgspec.structs.asdict(record),
-                "openings": msgspec.json.encode(record.openings).decode(),
-            },
-            topics=[*(budget_gates.TOPIC for _ in gates), *(campaign_activity.TOPIC for _ in activities)],
-            keys=[*(gate.campaign_id.encode() for gate in gates), *(partition for _ in activities)],
-            values=[msgspec.json.encode(value) for value in (*gates, *activities)],
-            partitions=[-1] * (len(gates) + len(activities)),
+            [
+                _batch_columns(record, gates if index == 0 else (), activities[index])
+                for index, record in enumerate(records)
+            ],
         )
 
 
-def _record(claim: Claim, batch: Batch, duplicates: Sequence[int], outcome: Bill) -> BatchRecord:
+def _only(deltas: Mapping[str, Delta], campaign_ids: Collection[str]) -> dict[str, Delta]:
+    return {campaign_id: deltas[campaign_id] for campaign_id in campaign_ids if campaign_id in deltas}
+
+
+def _batch_columns(
+    record: BatchRecord, gates: Sequence[BudgetGate], activities: Sequence[BatchActivity]
+) -> dict[str, Any]:
+    partition = str(record.partition).encode()
+    return {
+        **msgspec.structs.asdict(record),
+        "openings": msgspec.json.encode(record.openings).decode(),
+        "topics": [*(budget_gates.TOPIC for _ in gates), *(campaign_activity.TOPIC for _ in activities)],
+        "keys": [*(gate.campaign_id.encode() for gate in gates), *(partition for _ in activities)],
+        "values": [msgspec.json.encode(value) for value in (*gates, *activities)],
+        "partitions": [-1] * (len(gates) + len(activities)),
+    }
+
+
+def _record(due: Due, outcome: Bill) -> BatchRecord:
+    batch = due.batch
     return BatchRecord(
         partition=batch.partition,
         incarnation=batch.incarnation,
         first_offset=batch.first_offset,
         next_offset=batch.next_offset,
-        epoch=claim.epoch,
-        event_rows=len(batch.events) - len(duplicates),
+        epoch=due.claim.epoch,
+        event_rows=len(batch.events) - len(due.duplicates),
         billed=sum(delta.billed for delta in outcome.deltas.values()),
-        duplicates=[batch.positions[index] for index in duplicates],
+        duplicates=[batch.positions[index] for index in due.duplicates],
         dead_letters=[
             position(letter.offset, WHOLE_RECORD if letter.index < 0 else letter.index)
             for letter in batch.dead_letters

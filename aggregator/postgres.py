@@ -69,9 +69,14 @@ async def fetch(rows: AsyncIterator[asyncpg.Record]) -> list[asyncpg.Record]:
     return [row async for row in rows]
 
 
-def require_owner(changed: str, partition: int, epoch: int) -> None:
+def changed_rows(changed: str) -> int:
     """asyncpg answers with the command's tag, such as `UPDATE 1`."""
-    if changed.rpartition(" ")[2] != "1":
+    return int(changed.rpartition(" ")[2])
+
+
+def require_owner(changed: str, partition: int, epoch: int) -> None:
+    """FencedError when a command that is for the owner has changed no row."""
+    if changed_rows(changed) != 1:
         raise not_the_owner(partition, epoch)
 
 

@@ -12,7 +12,8 @@ from aggregator.dead_letters import DeadLetters
 from aggregator.domain.batch import Batch, LogRecord, decode_batch
 from aggregator.domain.rows import BatchRecord
 from aggregator.errors import FencedError, LogGapError, LogUnavailable
-from aggregator.ledger import Ledger
+from aggregator.joint_bills import JointBills
+from aggregator.ledger import Billed, Due, Ledger
 from aggregator.log_reader import LogReader
 from aggregator.old_events import OldEvents
 from aggregator.postgres import RETRYABLE, Claim
@@ -42,6 +43,7 @@ class PartitionSettler:
         self,
         claim: Claim,
         ledger: Ledger,
+        bills: JointBills,
         seen: SeenIds,
         dead_letters: DeadLetters,
         store: PartitionStore,
@@ -56,6 +58,7 @@ class PartitionSettler:
         self.seen = seen
         self.store = store
         self._ledger = ledger
+        self._bills = bills
         self._dead_letters = dead_letters
         self._log_reader = log_reader
         self._old_events = old_events
@@ -226,7 +229,7 @@ class PartitionSettler:
             try:
                 if number and (record := await self._ledger.find_batch(batch, self.claim.epoch)):
                     return record
-                record, crossings = await self._bill_once(batch, duplicates, again=number > 0)
+                billed = await self._bill_once(batch, duplicates, again=number > 0)
             except RETRYABLE as error:
                 metrics.bill_retries.inc()
                 log.warning(
@@ -236,24 +239,21 @@ class PartitionSettler:
                     error=f"{type(error).__name__}: {error}",
                 )
             else:
-                if crossings:
-                    metrics.crossings.inc(crossings)
+                if billed.crossings:
+                    metrics.crossings.inc(billed.crossings)
                 self._on_crossing()
-                return record
+                return billed.record
         raise AssertionError("tries() never ends")
 
-    async def _bill_once(
-        self, batch: Batch, duplicates: Sequence[int], *, again: bool
-    ) -> tuple[BatchRecord, int]:
-        """The batch's record and crossings; `again` after a try whose transaction may have been committed
-        since it was looked for."""
+    async def _bill_once(self, batch: Batch, duplicates: Sequence[int], *, again: bool) -> Billed:
+        """`again` after a try whose transaction may have been committed since it was looked for."""
         try:
-            return await self._ledger.bill(self.claim, batch, duplicates)
+            return await self._bills.bill(Due(self.claim, batch, duplicates))
         except FencedError:
             record = await self._ledger.find_batch(batch, self.claim.epoch) if again else None
             if record is None:
                 raise
-            return record, 0
+            return Billed(record, crossings=0)
 
     async def _publish_dead_letters(self, batch: Batch) -> None:
         async for number in tries():

@@ -15,6 +15,7 @@ from aggregator.domain.lineage import Incarnation
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore
 from aggregator.incarnations import Incarnations
+from aggregator.joint_bills import JointBills
 from aggregator.joint_inserts import JointInserts
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
@@ -94,6 +95,7 @@ class Settlement:
         self._on_failure = on_failure
         self._settlers: dict[int, PartitionSettler] = {}
         self._tasks: dict[int, list[asyncio.Task[None]]] = {}
+        self._bills = JointBills(ledger)
         self._inserts = JointInserts(events)
         self._rows = RowBudget(settings.pending_max_rows, settings.pending_max_bytes)
         self._assigning = asyncio.Lock()
@@ -198,6 +200,7 @@ class Settlement:
         settler = PartitionSettler(
             claim,
             self._ledger,
+            self._bills,
             seen,
             self._dead_letters,
             store,

@@ -9,11 +9,16 @@ SET epoch = p.epoch + CASE WHEN p.owner = excluded.owner THEN 0 ELSE 1 END,
     claimed_at = now()
 RETURNING partition, incarnation, epoch, next_offset, blocked_offset, next_block, last_record_hash;
 
--- name: advance_partition!
--- The compare-and-set of billing: nothing is billed twice, and not by an owner that was replaced.
-UPDATE ledger.partitions
-SET next_offset = :next_offset, last_record_hash = :last_record_hash
-WHERE partition = :partition AND incarnation = :incarnation AND epoch = :epoch AND next_offset = :first_offset;
+-- name: advance_partitions!
+-- The compare-and-set of billing: nothing is billed twice, and not by an owner that was replaced. Fewer rows than
+-- partitions: one of them has gone on.
+UPDATE ledger.partitions p
+SET next_offset = b.next_offset, last_record_hash = b.last_record_hash
+FROM unnest(:partitions::integer[], :incarnations::integer[], :epochs::bigint[], :first_offsets::bigint[],
+            :next_offsets::bigint[], :last_record_hashes::bytea[])
+     AS b (partition, incarnation, epoch, first_offset, next_offset, last_record_hash)
+WHERE p.partition = b.partition AND p.incarnation = b.incarnation AND p.epoch = b.epoch
+  AND p.next_offset = b.first_offset;
 
 -- name: owned_partition$
 -- Whether the partition still has this epoch.
@@ -93,8 +98,8 @@ SELECT * FROM unnest(:campaign_ids::uuid[], :budget_versions::integer[], :thresh
                      :received_at::timestamptz[], :incarnations::integer[], :partitions::integer[],
                      :log_offsets::bigint[], :event_indexes::integer[]);
 
--- name: add_batch!
--- With what is told of it: to the outbox in this order, and to its relay at the commit. One round trip.
+-- name: add_batches*!
+-- With what is told of each: to the outbox in this order, and to its relay at the commit. One round trip.
 WITH batch AS (
     INSERT INTO ledger.batches (partition, incarnation, first_offset, next_offset, epoch, event_rows, billed,
                                 duplicates, dead_letters, openings, last_record_hash, size)

@@ -8,9 +8,10 @@ import msgspec
 from hypothesis import strategies as st
 
 from aggregator.domain.batch import Batch
-from aggregator.domain.billing import Account, Delta, at_risk, bill, tally
+from aggregator.domain.billing import Account, Bill, Delta, at_risk, tally
 from aggregator.domain.blocks import position
 from aggregator.domain.crossing import Crossing
+from aggregator.domain.joint_billing import Tallied, bill_in_turn, together
 from aggregator.domain.rows import BatchRecord, EventRow, rows_of
 from schemas.events import TrackingEvent
 from schemas.ids import new_id
@@ -85,19 +86,27 @@ class MemoryLedger:
         self.totals: dict[str, Delta] = {}
 
     def bill(self, batch: Batch, duplicates: Sequence[int] = ()) -> None:
-        deltas = tally(batch.events, duplicates)
+        self.bill_all([(batch, duplicates)])
+
+    def bill_all(self, batches: Sequence[tuple[Batch, Sequence[int]]]) -> None:
+        """In one transaction, as `Ledger.bill` does it."""
+        tallied = [
+            Tallied(batch, duplicates, tally(batch.events, duplicates)) for batch, duplicates in batches
+        ]
+        added = together([each.deltas for each in tallied])
         crossed = {campaign_id: frozenset(these) for campaign_id, these in self.crossed.items()}
-        risky = at_risk(deltas.values(), [self.accounts[campaign_id] for campaign_id in deltas])
-        outcome = bill(
-            batch.events,
-            batch.positions,
-            duplicates,
-            deltas,
-            {campaign_id: self.accounts[campaign_id] for campaign_id in risky},
-            crossed,
-            partition=batch.partition,
-            incarnation=batch.incarnation,
+        risky = at_risk(added.values(), [self.accounts[campaign_id] for campaign_id in added])
+        accounts = {campaign_id: self.accounts[campaign_id] for campaign_id in risky}
+        outcomes = bill_in_turn(tallied, accounts, crossed)
+        added |= together(
+            [{key: outcome.deltas[key] for key in risky if key in outcome.deltas} for outcome in outcomes]
         )
+        for delta in added.values():
+            self._add(delta)
+        for (batch, duplicates), outcome in zip(batches, outcomes, strict=True):
+            self._keep(batch, duplicates, outcome)
+
+    def _keep(self, batch: Batch, duplicates: Sequence[int], outcome: Bill) -> None:
         record = BatchRecord(
             partition=batch.partition,
             incarnation=batch.incarnation,
@@ -110,8 +119,6 @@ class MemoryLedger:
             dead_letters=[],
             openings=outcome.openings,
         )
-        for delta in outcome.deltas.values():
-            self._add(delta)
         for crossing in outcome.crossings:
             self.crossed.setdefault(crossing.campaign_id, set()).add(crossing.threshold)
         self.crossings += outcome.crossings
@@ -149,14 +156,22 @@ def billed_in_cuts(
     events: Sequence[TrackingEvent],
     duplicates: Sequence[int],
     cuts: Sequence[int],
+    *,
+    jointly: bool = False,
 ) -> MemoryLedger:
-    """The log of `events` billed in batches that end at `cuts` (ascending, below the number of events)."""
+    """The log of `events` billed in batches that end at `cuts` (ascending, below the number of events), each
+    in a transaction of its own, or all of them in one."""
     ledger = MemoryLedger(accounts)
-    bounds = [0, *cuts, len(events)]
-    for begin, end in pairwise(bounds):
+    batches = []
+    for begin, end in pairwise([0, *cuts, len(events)]):
         if begin < end:
             inside = [index - begin for index in duplicates if begin <= index < end]
-            ledger.bill(batch_of(events[begin:end], begin), inside)
+            batches.append((batch_of(events[begin:end], begin), inside))
+    if jointly:
+        ledger.bill_all(batches)
+    else:
+        for batch, inside in batches:
+            ledger.bill(batch, inside)
     return ledger
 
 

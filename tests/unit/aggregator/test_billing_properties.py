@@ -65,11 +65,19 @@ def test_the_outcome_does_not_depend_on_how_the_log_is_cut(log: Log) -> None:
     cut = settled(log)
     singly = billed_in_cuts(log.accounts, log.events, log.duplicates, range(1, len(log.events)))
     whole = billed_in_cuts(log.accounts, log.events, log.duplicates, [])
-    for other in (cut, singly):
+    jointly = billed_in_cuts(log.accounts, log.events, log.duplicates, log.cuts, jointly=True)
+    for other in (cut, singly, jointly):
         assert other.accounts == whole.accounts
         assert other.totals == whole.totals
         assert other.crossings == whole.crossings
         assert other.rows == whole.rows
+
+
+@PROPERTY
+@given(logs())
+def test_batches_of_one_transaction_are_recorded_as_if_each_had_one(log: Log) -> None:
+    jointly = billed_in_cuts(log.accounts, log.events, log.duplicates, log.cuts, jointly=True)
+    assert jointly.records == settled(log).records
 
 
 @PROPERTY
