@@ -1,4 +1,4 @@
-"""The ledger's blocks: which billed batches become one insert of ClickHouse, and what is known of it."""
+"""The ledger's blocks: which billed batches are stored as one, and what is known of it."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -123,10 +123,10 @@ class Client(Protocol):
 class EventStore:
     """The tables `events` and `fence` of one ClickHouse, or cluster.
 
-    The client must be made with `autogenerate_session_id=False` (inserts of several partitions run at the
-    same time); a cluster's settings (`insert_quorum`, `select_sequential_consistency`) belong to it too.
-    Every method raises StoreUnavailable when ClickHouse could not be asked or did not answer, so that what
-    was asked may have been done or not, and StoreError when it refused.
+    The client must be made with `autogenerate_session_id=False` (several inserts run at the same time); a
+    cluster's settings (`insert_quorum`, `select_sequential_consistency`) belong to it too. Every method
+    raises StoreUnavailable when ClickHouse could not be asked or did not answer, so that what was asked may
+    have been done or not, and StoreError when it refused.
     """
 
     def __init__(self, client: Client) -> None:
@@ -135,8 +135,9 @@ class EventStore:
     async def raise_fence(self, partition: int, epoch: int, owner: str) -> None:
         """Refuses from now on all inserts of older epochs of this partition, and ends those that still run.
 
-        Called by a new owner before it verifies or inserts anything. An insert that can't be ended (where
-        KILL QUERY is not supported) may still arrive: the verification a minute later finds it.
+        Called by a new owner before it verifies or inserts anything. Blocks of other partitions in an insert
+        that is ended are mended by their owner. An insert that can't be ended (where KILL QUERY is not
+        supported) may still arrive: the verification a minute later finds it.
         """
         parameters = {"partition": partition, "epoch": epoch, "owner": owner}
         settings = {"async_insert": 0, "wait_end_of_query": 1}

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from aggregator.errors import FencedError
 from aggregator.ledger import Billed, Due, Ledger
 
-Outcome = Billed | FencedError
+Outcome = Billed | Exception
+
+_MOST_BYTES = 16 * 1024 * 1024
+"""Of the log, in a transaction with several batches: the sessions' timeouts are for all that it does."""
 
 
 class _Transaction:
     def __init__(self) -> None:
         self.due: list[Due] = []
+        self.size = 0
         self.waiting = 0
         self.sent: asyncio.Task[Sequence[Outcome]]
 
@@ -28,19 +32,20 @@ class JointBills:
         self._next: _Transaction | None = None
 
     async def bill(self, due: Due) -> Billed:
-        """Bills a batch; raises as `Ledger.bill` does. A batch whose partition has another owner holds up
-        none of the others, which share only what is wrong with Postgres.
+        """Bills a batch; raises as `Ledger.bill` does. Where the partition of one has another owner, all of
+        them are billed alone; any other failure is that of all.
 
-        When cancelled it returns no sooner than the transaction has ended, as its sessions' timeouts see to:
-        whoever claims the partition next finds what became of the batch.
+        When cancelled, once, it returns no sooner than the transaction has ended: whoever claims the
+        partition next finds what became of the batch.
         """
         transaction = self._next
-        if transaction is None:
+        if transaction is None or transaction.size + due.batch.size > _MOST_BYTES:
             transaction = self._next = _Transaction()
-            transaction.sent = asyncio.create_task(self._send(transaction))
+            transaction.sent = asyncio.create_task(self._send(transaction.due))
             transaction.sent.add_done_callback(_look_at)
         place = len(transaction.due)
         transaction.due.append(due)
+        transaction.size += due.batch.size
         transaction.waiting += 1
         try:
             outcome = (await asyncio.shield(transaction.sent))[place]
@@ -50,24 +55,26 @@ class JointBills:
                 transaction.sent.cancel()
             await asyncio.wait({transaction.sent})
             raise
-        if isinstance(outcome, FencedError):
+        finally:
+            del transaction  # which an error's traceback would keep, and so itself
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def _send(self, transaction: _Transaction) -> Sequence[Outcome]:
+    async def _send(self, due: Sequence[Due]) -> Sequence[Outcome]:
         # It runs behind all that are ready in this turn of the event loop: they have joined.
         self._next = None
         try:
-            return await self._ledger.bill(transaction.due)
+            return await self._ledger.bill(due)
         except FencedError as error:
-            if len(transaction.due) == 1:
+            if len(due) == 1:
                 return [error]
-        return [await self._alone(due) for due in transaction.due]
+        return [await self._alone(each) for each in due]
 
     async def _alone(self, due: Due) -> Outcome:
         try:
             (billed,) = await self._ledger.bill([due])
-        except FencedError as error:
+        except Exception as error:  # noqa: BLE001  raised by who waits for this batch
             return error
         return billed
 

@@ -20,6 +20,7 @@ class _Insert:
     def __init__(self) -> None:
         self.blocks: dict[int, tuple[Block, Lines]] = {}
         self.size = 0
+        self.is_under_way = False
         self.sent: asyncio.Task[Mapping[int, int]]
 
     def has_room(self, block: Block, rows: Lines) -> bool:
@@ -42,7 +43,8 @@ class JointInserts:
     async def insert(self, block: Block, rows: Lines) -> None:
         """Stores a block's rows, which are not none, for the first time; raises as `EventStore.insert` does.
 
-        When cancelled the block may be stored all the same: the others that it was put together with are.
+        When cancelled before it is sent it is not sent. Later it may be stored all the same: the others that
+        it was put together with are.
         """
         insert = self._next
         if insert is None or not insert.has_room(block, rows):
@@ -52,10 +54,19 @@ class JointInserts:
             insert.sent.add_done_callback(self._done)
         insert.blocks[block.partition] = (block, rows)
         insert.size += len(rows.content)
-        require_own_epoch(block, await asyncio.shield(insert.sent))
+        try:
+            newer = await asyncio.shield(insert.sent)
+        except asyncio.CancelledError:
+            if not insert.is_under_way:
+                del insert.blocks[block.partition]
+            raise
+        finally:
+            del insert  # which an error's traceback would keep, and so itself
+        require_own_epoch(block, newer)
 
     async def close(self) -> None:
         """Gives up what is being sent: it may arrive."""
+        self._next = None
         for task in self._sending:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
@@ -64,7 +75,10 @@ class JointInserts:
         await asyncio.sleep(_COMPANY_SECONDS)
         if self._next is insert:
             self._next = None
-        return await self._events.insert_all(list(insert.blocks.values()))
+        insert.is_under_way = True
+        blocks = list(insert.blocks.values())
+        del insert
+        return await self._events.insert_all(blocks) if blocks else {}
 
     def _done(self, task: asyncio.Task[Mapping[int, int]]) -> None:
         self._sending.discard(task)

@@ -284,8 +284,9 @@ class PartitionSettler:
 
 
 def chunks(records: Sequence[LogRecord], max_bytes: int) -> Iterator[Sequence[LogRecord]]:
-    """`records` in runs of about `max_bytes`, so that one transaction stays short, and of few minutes: which
-    ids are forgotten follows from a run's newest time, and nothing else may look old beside that."""
+    """`records` in runs of about `max_bytes`, so that their part of a transaction stays short, and of few
+    minutes: which ids are forgotten follows from a run's newest time, and nothing else may look old beside
+    that."""
     start, size = 0, 0
     for index, record in enumerate(records):
         if index > start and abs(record.at - records[start].at) > _CHUNK_MS:

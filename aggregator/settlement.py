@@ -156,8 +156,7 @@ class Settlement:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self.quiesce()  # may be waiting for Postgres: who goes on after us asks it as well
                 await asyncio.gather(*(settler.store.drain() for settler in self._settlers.values()))
-        for partition in self.partitions:
-            await self._release(partition)
+        await asyncio.gather(*(self._release(partition) for partition in self.partitions))
         await self._inserts.close()
 
     async def _take(self, partition: int) -> None:
@@ -171,7 +170,9 @@ class Settlement:
                     and await existing.is_billed_log()
                 ):
                     return
-                await self._release(partition)
+                if existing is not None:
+                    await self._release(partition)  # may have waited for what was being billed
+                    claim = await self._ledger.claim(partition, self._settings.owner)
                 settler = self._settlers[partition] = await self._open(claim)
                 claim = settler.claim
             except TRANSIENT as error:

@@ -33,9 +33,9 @@ class RowBudget:
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
-    """How long a block waits for more batches after a pause, and from the block before while there is none
-    (seconds); how many rows it takes, and bytes of the log; when it is verified, and how often all blocks
-    are."""
+    """How far the moments at which blocks are due lie apart after a pause or while many rows come, and while
+    few do (seconds); how many rows a block takes, and bytes of the log; when it is verified, and how often
+    all blocks are."""
 
     linger_seconds: float
     interval_seconds: float

@@ -1,4 +1,4 @@
-"""A block: several billed batches of a partition that become one insert of one ClickHouse block."""
+"""A block: several billed batches of a partition that are stored, verified and mended as one."""
 
 from collections.abc import Iterable
 

@@ -50,9 +50,9 @@ def crossed_by(account: Limits, billed: int, impressions: int) -> Iterator[Thres
 
 
 def near_threshold(account: Limits, cost: int, impressions: int) -> bool:
-    """Whether a batch of at most `cost` micros and `impressions` could reach a threshold.
+    """Whether what is billed at once, of at most `cost` micros and `impressions`, could reach a threshold.
 
-    The same as whether `crossed_by` yields anything, for all campaigns of a batch: nearly always False.
+    The same as whether `crossed_by` yields anything, for all campaigns of a bill: nearly always False.
     """
     budget, limit = account.budget, account.max_impressions
     if budget is not None and (account.billed + cost) * 10 >= budget * 9:

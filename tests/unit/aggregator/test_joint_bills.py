@@ -11,7 +11,7 @@ from aggregator.errors import FencedError
 from aggregator.joint_bills import JointBills
 from aggregator.ledger import Billed, Due
 from aggregator.postgres import Claim
-from tests.unit.aggregator.billing_cases import batch_of
+from tests.unit.aggregator.billing_cases import batch_of, event_of
 
 
 class Books:
@@ -20,6 +20,7 @@ class Books:
     def __init__(self) -> None:
         self.transactions: list[list[int]] = []
         self.owned_by_others: set[int] = set()
+        self.unreachable: int | None = None
         self.failure: Exception | None = None
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -38,6 +39,8 @@ class Books:
             raise self.failure
         if any(each.claim.partition in self.owned_by_others for each in due):
             raise FencedError("another owner")
+        if any(each.claim.partition == self.unreachable for each in due):
+            raise OSError("no answer")
         return [Billed(record_of(each), each.claim.partition) for each in due]
 
 
@@ -60,8 +63,9 @@ def joint(books: Any) -> JointBills:
     return JointBills(books)
 
 
-def due(partition: int) -> Due:
-    return Due(Claim(partition, 0, 1, 0, 0, 0, None), batch_of([]), [])
+def due(partition: int, events: int = 0) -> Due:
+    """An event has a size of 100 bytes."""
+    return Due(Claim(partition, 0, 1, 0, 0, 0, None), batch_of([event_of()] * events), [])
 
 
 async def test_batches_that_are_ready_in_the_same_turn_are_one_transaction() -> None:
@@ -93,6 +97,24 @@ async def test_all_batches_of_a_transaction_share_its_failure_and_the_next_one_d
     assert told == [books.failure] * 2
     books.failure = None
     await bills.bill(due(1))
+
+
+async def test_what_befalls_one_that_is_billed_alone_befalls_none_of_the_others() -> None:
+    books = Books()
+    books.owned_by_others, books.unreachable = {2}, 3
+    bills = joint(books)
+    told = await asyncio.gather(*(bills.bill(due(each)) for each in (1, 2, 3, 4)), return_exceptions=True)
+    assert [type(each) for each in told] == [Billed, FencedError, OSError, Billed]
+
+
+async def test_a_transaction_is_bounded_in_bytes_but_for_its_first_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aggregator.joint_bills._MOST_BYTES", 250)
+    books = Books()
+    bills = joint(books)
+    await asyncio.gather(*(bills.bill(due(each, events=each)) for each in (3, 1, 1, 2)))
+    assert books.transactions == [[3], [1, 1], [2]]
 
 
 async def test_who_is_cancelled_waits_for_the_end_of_a_transaction_that_others_wait_for() -> None:

@@ -113,6 +113,21 @@ async def test_a_partition_that_is_handed_over_ends_no_insert_of_the_others() ->
     assert rows.inserts == [[1, 2]]
 
 
+async def test_a_block_that_is_handed_over_before_it_is_sent_is_not_sent() -> None:
+    rows = Rows()
+    inserts = joint(rows)
+    handed_over, other = (asyncio.create_task(inserts.insert(block(each), LINES)) for each in (1, 2))
+    await asyncio.sleep(0)
+    handed_over.cancel()
+    await other
+    assert rows.inserts == [[2]]
+    alone = asyncio.create_task(inserts.insert(block(1), LINES))
+    await asyncio.sleep(0)
+    alone.cancel()
+    await inserts.insert(block(1, 2), LINES)
+    assert rows.inserts == [[2], [1]]
+
+
 async def test_closing_gives_up_what_is_being_sent() -> None:
     rows = Rows()
     rows.may_answer.clear()

@@ -238,7 +238,7 @@ async def test_a_block_and_what_is_kept_in_memory_are_bounded_by_bytes_as_well()
 async def test_blocks_that_trickle_in_wait_for_company_and_many_rows_or_a_handover_do_not() -> None:
     blocks, rows = Blocks(), Rows(*[None] * 9)
     ports: Any = (CLAIM, blocks, blocks, rows, rows, Log())
-    limits = StoreLimits(0.0, 1_000.0, 10_000, MOST_BYTES, 60.0, 60.0)
+    limits = StoreLimits(0.0, 1e9, 10_000, MOST_BYTES, 60.0, 60.0)
     store = PartitionStore(*ports, limits, RowBudget(10_000, 64 * MOST_BYTES), owner="me")
     task = asyncio.create_task(store.run())
     many = -(-250 // ROWS)
