@@ -1,6 +1,6 @@
 """The ledger in Postgres: offsets and money, each change in one transaction."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -11,8 +11,7 @@ from aggregator.domain.announcements import activity_of, gates_of
 from aggregator.domain.batch import WHOLE_RECORD, Batch
 from aggregator.domain.billing import Account, Bill, Delta, Opening, at_risk, tally
 from aggregator.domain.blocks import position
-from aggregator.domain.crossing import Crossing
-from aggregator.domain.joint_billing import Tallied, bill_in_turn, together
+from aggregator.domain.joint_billing import JointBill, Tallied, bill_in_turn, together
 from aggregator.domain.rows import BatchRecord
 from aggregator.errors import FencedError
 from aggregator.ledger_columns import crossing_columns, delta_columns
@@ -84,16 +83,15 @@ class Ledger:
             await self._advance(connection, due)
             accounts = await self._accounts_at_risk(connection, added)
             crossed = await self._crossed(connection, accounts)
-            outcomes = bill_in_turn(tallied, accounts, crossed)
-            added |= together([_only(outcome.deltas, accounts) for outcome in outcomes])
-            crossings = [crossing for outcome in outcomes for crossing in outcome.crossings]
-            records = [_record(each, outcome) for each, outcome in zip(due, outcomes, strict=True)]
-            await self._save(connection, added, crossings)
-            gates = gates_of(crossings, accounts, crossed)
+            joint = bill_in_turn(tallied, added, accounts, crossed)
+            records = [_record(each, outcome) for each, outcome in zip(due, joint.outcomes, strict=True)]
+            await self._save(connection, joint)
+            gates = gates_of(joint.crossings, accounts, crossed)
             activities = [activity_of(each.batch, each.deltas) for each in tallied]
             await self._add_batches(connection, records, gates, activities)
         return [
-            Billed(record, len(outcome.crossings)) for record, outcome in zip(records, outcomes, strict=True)
+            Billed(record, len(outcome.crossings))
+            for record, outcome in zip(records, joint.outcomes, strict=True)
         ]
 
     async def find_batch(self, batch: Batch, epoch: int) -> BatchRecord | None:
@@ -216,16 +214,16 @@ class Ledger:
             crossed.setdefault(str(row["campaign_id"]), set()).add(Threshold(row["threshold"]))
         return {campaign_id: frozenset(thresholds) for campaign_id, thresholds in crossed.items()}
 
-    async def _save(self, connection: Any, added: Mapping[str, Delta], crossings: Sequence[Crossing]) -> None:
-        deltas = list(added.values())
+    async def _save(self, connection: Any, joint: JointBill) -> None:
+        deltas = list(joint.deltas.values())
         if deltas:
-            crossing = {c.campaign_id for c in crossings}
+            crossing = {c.campaign_id for c in joint.crossings}
             await self._sql.add_to_accounts(connection, **delta_columns(deltas, crossing))
         if unbilled := [(d.campaign_id, reason, n) for d in deltas for reason, n in d.unbilled.items()]:
             ids, reasons, counts = zip(*sorted(unbilled), strict=True)
             await self._sql.add_unbilled(connection, campaign_ids=ids, reasons=reasons, events=counts)
-        if crossings:
-            await self._sql.add_crossings(connection, **crossing_columns(crossings))
+        if joint.crossings:
+            await self._sql.add_crossings(connection, **crossing_columns(joint.crossings))
 
     async def _add_batches(
         self,
@@ -242,10 +240,6 @@ class Ledger:
                 for index, record in enumerate(records)
             ],
         )
-
-
-def _only(deltas: Mapping[str, Delta], campaign_ids: Collection[str]) -> dict[str, Delta]:
-    return {campaign_id: deltas[campaign_id] for campaign_id in campaign_ids if campaign_id in deltas}
 
 
 def _batch_columns(

@@ -9,10 +9,7 @@ crossings = Counter("flightline_budget_crossings_total", "Budget thresholds cros
 billed_offset = Gauge("flightline_billed_offset", "Next offset to bill", ["partition"])
 stored_offset = Gauge("flightline_stored_offset", "Everything below is in ClickHouse", ["partition"])
 pending_rows = Gauge("flightline_pending_rows", "Rows billed and kept in memory until they are stored")
-bill_seconds = Histogram(
-    "flightline_bill_seconds",
-    "Duration of billing a batch, with its retries",
-)
+bill_seconds = Histogram("flightline_bill_seconds", "Duration of billing a batch, with its retries")
 store_seconds = Histogram("flightline_store_seconds", "Duration of storing a block, with its retries")
 bill_retries = Counter("flightline_bill_retries_total", "Batches whose billing was tried again")
 store_retries = Counter("flightline_store_retries_total", "Inserts into ClickHouse tried again")

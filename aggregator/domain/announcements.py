@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from aggregator.domain.batch import Batch
 from aggregator.domain.billing import Account, Delta
-from aggregator.domain.crossing import Crossing
+from aggregator.domain.crossing import Crossing, crossed_after
 from schemas.budget_gates import BudgetGate
 from schemas.campaign_activity import Activity, BatchActivity
 from schemas.reasons import Threshold
@@ -21,19 +21,17 @@ def gates_of(
 ) -> list[BudgetGate]:
     """One gate a campaign, with all that its budget version has crossed by now."""
     newest = {crossing.campaign_id: crossing for crossing in crossings}
+    thresholds = crossed_after(crossed, crossings)
     gates = []
     for campaign_id, last in newest.items():
         account = accounts[campaign_id]
-        thresholds = crossed.get(campaign_id, frozenset()) | {
-            crossing.threshold for crossing in crossings if crossing.campaign_id == campaign_id
-        }
         gates.append(
             BudgetGate(
                 campaign_id=campaign_id,
                 organization_id=account.organization_id,
                 version=account.gate_version + 1,
                 budget_version=account.budget_version,
-                thresholds=tuple(t for t in Threshold if t in thresholds),
+                thresholds=tuple(t for t in Threshold if t in thresholds[campaign_id]),
                 billed=last.billed,
                 at=last.received_at,
                 cause=last.cause,

@@ -1,6 +1,6 @@
 """Which thresholds a campaign's spend has reached. Compared in integers; each is crossed once a version."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -47,6 +47,16 @@ def crossed_by(account: Limits, billed: int, impressions: int) -> Iterator[Thres
         and account.billable_impressions + impressions >= account.max_impressions
     ):
         yield Threshold.MAX_IMPRESSIONS
+
+
+def crossed_after(
+    crossed: Mapping[str, frozenset[Threshold]], crossings: Iterable[Crossing]
+) -> dict[str, frozenset[Threshold]]:
+    """What each campaign has crossed once `crossings` are added to what it had crossed before."""
+    after = dict(crossed)
+    for crossing in crossings:
+        after[crossing.campaign_id] = after.get(crossing.campaign_id, frozenset()) | {crossing.threshold}
+    return after
 
 
 def near_threshold(account: Limits, cost: int, impressions: int) -> bool:

@@ -1,12 +1,12 @@
 """Several batches billed one after another, with accounts that were read once for all of them."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 import msgspec
 
 from aggregator.domain.batch import Batch
 from aggregator.domain.billing import Account, Bill, Delta, bill
+from aggregator.domain.crossing import Crossing, crossed_after
 from schemas.reasons import Threshold
 
 
@@ -17,6 +17,15 @@ class Tallied(msgspec.Struct, frozen=True):
     batch: Batch
     duplicates: Sequence[int]
     deltas: dict[str, Delta]
+
+
+class JointBill(msgspec.Struct, frozen=True):
+    """The outcome of several batches: what all of them add to each campaign, what they crossed, in order, and
+    the bill of each."""
+
+    deltas: dict[str, Delta]
+    crossings: list[Crossing]
+    outcomes: list[Bill]
 
 
 def together(tallies: Sequence[Mapping[str, Delta]]) -> dict[str, Delta]:
@@ -32,12 +41,14 @@ def together(tallies: Sequence[Mapping[str, Delta]]) -> dict[str, Delta]:
 
 def bill_in_turn(
     tallied: Sequence[Tallied],
+    added: Mapping[str, Delta],
     accounts: Mapping[str, Account],
     crossed: Mapping[str, frozenset[Threshold]],
-) -> list[Bill]:
-    """Bills each batch as if those before it had been saved. `accounts` and `crossed` are as for
-    `billing.bill`, of the campaigns that are at risk by what all of the batches cost."""
-    outcomes = []
+) -> JointBill:
+    """Bills each batch as if those before it had been saved. `added` is what all of them add before anything
+    is clipped (`together`); `accounts` and `crossed` are as for `billing.bill`, of the campaigns that are at
+    risk by that."""
+    outcomes, clipped = [], []
     for each in tallied:
         here = {
             campaign_id: account for campaign_id, account in accounts.items() if campaign_id in each.deltas
@@ -53,17 +64,17 @@ def bill_in_turn(
             incarnation=each.batch.incarnation,
         )
         outcomes.append(outcome)
+        clipped.append({campaign_id: each.deltas[campaign_id] for campaign_id in here})
         accounts = {**accounts, **{key: _after(account, each.deltas[key]) for key, account in here.items()}}
-        crossed = _crossed_after(crossed, outcome)
-    return outcomes
+        crossed = crossed_after(crossed, outcome.crossings)
+    crossings = [crossing for outcome in outcomes for crossing in outcome.crossings]
+    return JointBill({**added, **together(clipped)}, crossings, outcomes)
 
 
 def _sum(one: Delta, other: Delta) -> Delta:
-    unbilled = one.unbilled or other.unbilled
-    if one.unbilled and other.unbilled:
-        unbilled = dict(one.unbilled)
-        for reason, events in other.unbilled.items():
-            unbilled[reason] = unbilled.get(reason, 0) + events
+    unbilled = dict(one.unbilled)
+    for reason, events in other.unbilled.items():
+        unbilled[reason] = unbilled.get(reason, 0) + events
     return Delta(
         campaign_id=one.campaign_id,
         organization_id=one.organization_id,
@@ -96,23 +107,3 @@ def _after(account: Account, delta: Delta) -> Account:
         billable_impressions=account.billable_impressions + delta.billable_impressions,
         flat_billed=account.flat_billed or delta.flat_billed,
     )
-
-
-def _crossed_after(
-    crossed: Mapping[str, frozenset[Threshold]], outcome: Bill
-) -> Mapping[str, frozenset[Threshold]]:
-    if not outcome.crossings:
-        return crossed
-    campaigns = {crossing.campaign_id for crossing in outcome.crossings}
-    return {
-        **crossed,
-        **{
-            campaign_id: frozenset(
-                chain(
-                    crossed.get(campaign_id, ()),
-                    (c.threshold for c in outcome.crossings if c.campaign_id == campaign_id),
-                )
-            )
-            for campaign_id in campaigns
-        },
-    }

@@ -97,13 +97,10 @@ class MemoryLedger:
         crossed = {campaign_id: frozenset(these) for campaign_id, these in self.crossed.items()}
         risky = at_risk(added.values(), [self.accounts[campaign_id] for campaign_id in added])
         accounts = {campaign_id: self.accounts[campaign_id] for campaign_id in risky}
-        outcomes = bill_in_turn(tallied, accounts, crossed)
-        added |= together(
-            [{key: outcome.deltas[key] for key in risky if key in outcome.deltas} for outcome in outcomes]
-        )
-        for delta in added.values():
+        joint = bill_in_turn(tallied, added, accounts, crossed)
+        for delta in joint.deltas.values():
             self._add(delta)
-        for (batch, duplicates), outcome in zip(batches, outcomes, strict=True):
+        for (batch, duplicates), outcome in zip(batches, joint.outcomes, strict=True):
             self._keep(batch, duplicates, outcome)
 
     def _keep(self, batch: Batch, duplicates: Sequence[int], outcome: Bill) -> None:
