@@ -31,6 +31,26 @@ async def test_a_take_that_is_not_full_is_handed_on_in_time() -> None:
         assert await anext(all_of) == [1, 2]
 
 
+async def test_what_came_while_a_take_was_worked_on_has_waited_already() -> None:
+    may_come, within = asyncio.Event(), 0.2
+
+    async def given() -> AsyncIterator[int]:
+        yield 1
+        await may_come.wait()
+        yield 2
+        await asyncio.Event().wait()
+
+    async with aclosing(takes(given(), _itself, most=5, within=within)) as all_of:
+        assert await anext(all_of) == [1]
+        may_come.set()
+        await asyncio.sleep(within + _SOON)
+        next_one = asyncio.ensure_future(anext(all_of))
+        for _ in range(20):  # turns of the loop, and no time
+            await asyncio.sleep(0)
+        assert next_one.done()
+        assert next_one.result() == [2]
+
+
 async def test_while_a_take_is_worked_on_only_the_next_one_is_collected() -> None:
     taken: list[int] = []
 
