@@ -13,7 +13,7 @@ _ANSWER_SECONDS = 60
 class ClickHouse:
     """clickhouse-connect's client asks the server for its version when it is made; this one waits with that.
 
-    Both calls raise what clickhouse-connect raises, also when the client can't be made yet.
+    All calls raise what clickhouse-connect raises, also when the client can't be made yet.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -28,6 +28,10 @@ class ClickHouse:
     async def query(self, *args: Any, **settings: Any) -> Any:
         """A query; as AsyncClient.query."""
         return await (await self._open()).query(*args, **settings)
+
+    async def query_column_block_stream(self, *args: Any, **settings: Any) -> Any:
+        """A query that is read as it comes; as AsyncClient.query_column_block_stream."""
+        return await (await self._open()).query_column_block_stream(*args, **settings)
 
     async def close(self) -> None:
         """Closes the connections, if there are any."""

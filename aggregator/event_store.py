@@ -3,7 +3,7 @@
 Why a deduplication token alone is not trusted stands in ARCHITECTURE.md, "Why it is exact".
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -102,8 +102,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """Events that were counted, a column each: their ids as `seen_ids.key_of_id` wants them, their positions
-    (blocks.position), when they were received (epoch ms)."""
+    """Some events that were counted, a column each: their ids as `seen_ids.key_of_id` wants them, their
+    positions (blocks.position), when they were received (epoch ms)."""
 
     ids: Sequence[bytes]
     positions: Sequence[int]
@@ -111,13 +111,16 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 class Client(Protocol):
-    """The two calls of clickhouse-connect's AsyncClient that the store makes."""
+    """The calls of clickhouse-connect's AsyncClient that the store makes."""
 
     async def command(self, *args: Any, **settings: Any) -> Any:
         """A statement without rows, or an insert."""
 
     async def query(self, *args: Any, **settings: Any) -> Any:
         """A query with its rows."""
+
+    async def query_column_block_stream(self, *args: Any, **settings: Any) -> Any:
+        """A query whose rows come in blocks of columns."""
 
 
 class EventStore:
@@ -243,20 +246,22 @@ class EventStore:
                 )
         log.warning("deleted what was wrong of a block", months=sorted(months), **parameters)
 
-    async def counted(self, partition: int, stretch: Stretch, since: int, most: int) -> Counted:
-        """The first `most` events stored of a range, received at `since` (epoch ms) or later, in the order of
-        the log.
+    async def counted(self, partition: int, stretch: Stretch, since: int) -> AsyncGenerator[Counted, None]:
+        """All events stored of a range that were received at `since` (epoch ms) or later, in the order of the
+        log, some ten thousands at a time; the next ones come while these are worked on. To be closed
+        (`aclosing`).
 
-        Looks at every row received since then: for the rare case that nothing else knows.
+        Looks at every row received since then, once: for the rare case that nothing else knows.
         """
         async with _refusals():
-            result = await self._client.query(
+            blocks = await self._client.query_column_block_stream(
                 clickhouse_query("counted_between"),
-                {"partition": partition, "since": since, "most": most, **msgspec.structs.asdict(stretch)},
+                {"partition": partition, "since": since, **msgspec.structs.asdict(stretch)},
                 column_formats={"id": "bytes"},
-                column_oriented=True,
             )
-        return Counted(*result.result_columns) if result.row_count else Counted((), (), ())
+            async with blocks:
+                async for columns in blocks:
+                    yield Counted(*columns)
 
     async def which_counted(self, events: Sequence[TrackingEvent], since: int) -> set[tuple[str, str, str]]:
         """(organization, campaign, eventId) of those stored, received at `since` (epoch ms) or later."""

@@ -1,14 +1,16 @@
 """Opens a partition's seen ids: what their files lack comes from the log, or from ClickHouse."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import structlog
 
 from aggregator.domain.batch import LogRecord, decode_batch
 from aggregator.domain.lineage import Incarnation, Stretch, billed, ends_of, gone, lineage
-from aggregator.event_store import EventStore
+from aggregator.event_store import Counted, EventStore
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
 from aggregator.postgres import Claim
@@ -17,10 +19,8 @@ from schemas.events import INDEX_BITS
 
 log = structlog.get_logger(__name__)
 
-_IDS_AT_ONCE = 500_000
-"""From ClickHouse, which looks through a day of rows each time that it is asked: 100 MB of memory."""
 _RESTORED_AT_ONCE = 5_000
-"""See SeenIds.restore: they get the time of the newest one."""
+"""See SeenIds.restore: they get the time of the newest one. More than a record has events."""
 
 
 class SeenRecovery:
@@ -152,16 +152,31 @@ class SeenRecovery:
         )
         # No insert of an owner before us may arrive after we have looked.
         await self._events.raise_fence(claim.partition, claim.epoch, self._owner)
-        whole = False
-        while not whole and start < stretch.next_offset:
-            part = Stretch(stretch.incarnation, start, stretch.next_offset)
-            counted = await self._events.counted(claim.partition, part, since, _IDS_AT_ONCE)
-            whole = len(counted.ids) < _IDS_AT_ONCE
-            for first in range(0, len(counted.ids), _RESTORED_AT_ONCE):
-                some = slice(first, first + _RESTORED_AT_ONCE)
-                keys = [key_of_id(id_) for id_ in counted.ids[some]]
-                seen.restore(keys, counted.positions[some], max(counted.received_at[some]))
+        part = Stretch(stretch.incarnation, start, stretch.next_offset)
+        async with aclosing(self._events.counted(claim.partition, part, since)) as blocks:
+            async for counted in whole_records(blocks):
+                keys = [key_of_id(id_) for id_ in counted.ids]
+                seen.restore(keys, counted.positions, max(counted.received_at))
                 await asyncio.sleep(0)  # others have their turn
-            if not whole:
-                # The record that the last one is of may have more: it is read again, which changes nothing.
-                start = counted.positions[-1] >> INDEX_BITS
+
+
+async def whole_records(blocks: AsyncIterable[Counted]) -> AsyncIterator[Counted]:
+    """The same events, some thousands at a time that end with a record: a segment may be sealed behind them,
+    and says then that it has all of its records."""
+    ids, positions, received_at = list[bytes](), list[int](), list[int]()
+    async for block in blocks:
+        ids.extend(block.ids)
+        positions.extend(block.positions)
+        received_at.extend(block.received_at)
+        begin = 0
+        while begin + _RESTORED_AT_ONCE < len(positions):
+            record = positions[begin + _RESTORED_AT_ONCE] >> INDEX_BITS
+            end = bisect_left(positions, record << INDEX_BITS, begin)
+            if end == begin:
+                break
+            yield Counted(ids[begin:end], positions[begin:end], received_at[begin:end])
+            begin = end
+        for column in (ids, positions, received_at):
+            del column[:begin]
+    if ids:
+        yield Counted(ids, positions, received_at)

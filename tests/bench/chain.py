@@ -235,7 +235,7 @@ async def _carried(form: Form, whole: Chain) -> tuple[list[Figure], float]:
         found = await whole.offer(low, form.sustained_seconds)
         if found.was_carried:
             return _figures_of(form, whole, found), low
-        low -= _STEP
+        low -= max(_STEP, low // 10 // _STEP * _STEP)
     raise RuntimeError(f"not even {_STEP} events/s are carried")
 
 
