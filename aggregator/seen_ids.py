@@ -7,10 +7,11 @@ nobody can ask for them any more: a process that lost its partition can neither 
 successor's.
 
 Costs: 24 h at 1,667 events a second are 144 million ids over all partitions: 2 bytes an id for the filters
-(290 MB), 28 bytes an id of files (4 GB), and for each partition a full table (about 45 MB). The window is a
-setting: halve it and all of this but the tables halves. Measured with 10 million ids sealed, on a busy core
-(`tests/bench/seen_ids.py`): 1.6 µs for a new id with sealing, 3.5 µs for a duplicate of a sealed one, 1 µs
-for a key; sealing a full table holds a batch up for 0.2 s, each ten minutes at that rate; opening takes 2 s.
+(290 MB), 28 bytes an id of files (4 GB), and for each partition a full table (about 11 MB; 45 MB while it is
+restored). The window is a setting: halve it and all of this but the tables halves. Measured with 10 million
+ids sealed, on a busy core (`tests/bench/seen_ids.py`): 1.6 µs for a new id with sealing, 3.5 µs for a
+duplicate of a sealed one, 1 µs for a key; sealing a full table holds a batch up for 0.2 s, some times in ten
+minutes at that rate; opening takes 2 s.
 """
 
 import hashlib
@@ -26,9 +27,11 @@ from aggregator.seen_segments import SeenSegments, halves
 from schemas.events import INDEX_BITS
 
 DAY_MS = 24 * 3600 * 1000
-SEAL_IDS = 1 << 18
+SEAL_IDS = 60_000
 SEAL_MS = 10 * 60 * 1000
 """A table is sealed at so many ids, or after this much time of the log: what a crash leaves to rebuild."""
+SEGMENT_IDS = 1 << 18
+"""It is put together with the segment before it while both have no more than this: four tables, as a rule."""
 
 KEY_SIZE = 16
 _INCARNATION_BITS = 54
@@ -77,6 +80,7 @@ class SeenIds:
         window_ms: int,
         seal_ids: int,
         seal_ms: int,
+        segment_ids: int,
     ) -> None:
         """Empty, to be filled by `open`; `coverage` is where the table in memory begins, `ends` says how far
         each earlier incarnation was billed."""
@@ -88,7 +92,8 @@ class SeenIds:
         self._window_ms = window_ms
         self._seal_ids = seal_ids
         self._seal_ms = seal_ms
-        self._segments = SeenSegments(folder, seal_ids)
+        self._segment_ids = segment_ids
+        self._segments = SeenSegments(folder, segment_ids)
         self._rebuild_from: int | None = None
         self._clock: int = coverage.newest_at
         self._now = now
@@ -111,6 +116,7 @@ class SeenIds:
         window_ms: int = DAY_MS,
         seal_ids: int = SEAL_IDS,
         seal_ms: int = SEAL_MS,
+        segment_ids: int = SEGMENT_IDS,
     ) -> "SeenIds":
         """Loads what any owner sealed of this partition under `folder`.
 
@@ -137,6 +143,7 @@ class SeenIds:
             window_ms=window_ms,
             seal_ids=seal_ids,
             seal_ms=seal_ms,
+            segment_ids=segment_ids,
         )
         for segment in segments:
             seen._segments.add(segment)
@@ -192,7 +199,7 @@ class SeenIds:
                 duplicates.append(index)
             else:
                 self._record(key, row, position, counted_at)
-        self._cover(positions)
+        self._cover(positions, self._seal_ids)
         return duplicates
 
     def restore(self, keys: Sequence[bytes], positions: Sequence[int], at: int) -> None:
@@ -213,7 +220,8 @@ class SeenIds:
                     or self._positions[known] > position
                 ):
                     self._record(key, known, position, at)
-        self._cover(positions)
+        # Nothing else needs memory yet: whole segments at once, which are written once.
+        self._cover(positions, self._segment_ids)
 
     def cover(self, next_offset: int) -> None:
         """Says that all that was counted below is recorded, also where nothing was."""
@@ -253,11 +261,11 @@ class SeenIds:
             self._positions[known] = position
             self._ats[known] = at
 
-    def _cover(self, positions: Sequence[int]) -> None:
+    def _cover(self, positions: Sequence[int], most: int) -> None:
         if positions:
             offset = (positions[-1] - self._base) >> INDEX_BITS
             self._next_offset = max(self._next_offset, offset + 1)
-        if len(self._row_of) >= self._seal_ids:
+        if len(self._row_of) >= most:
             self._seal_table()
 
     def _sealed_positions(self, keys: Sequence[bytes]) -> dict[int, tuple[int, int]]:
@@ -313,9 +321,9 @@ class SeenIds:
         self._segments.keep(whole, before)
 
     def _mergeable(self, ids: int) -> Segment | None:
-        """A small segment just before the table: restarts and quiet hours pile up no files."""
+        """A segment just before the table that has room for it: there are as few as if tables were large."""
         segment = self._segments.ending_at(self._incarnation, self._first_offset)
-        if segment is None or len(segment) + ids > self._seal_ids:
+        if segment is None or len(segment) + ids > self._segment_ids:
             return None
         return segment if self._clock - segment.oldest_at <= self._window_ms else None
 

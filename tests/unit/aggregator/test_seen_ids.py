@@ -24,6 +24,7 @@ def open_seen(tmp_path: Path) -> Open:
 
     def open_it(next_offset: int = 0, epoch: int = 1, incarnation: int = 0, **options: Any) -> SeenIds:
         settings = {"window_ms": WINDOW, "seal_ids": 100, "seal_ms": 300, **options}
+        settings.setdefault("segment_ids", settings["seal_ids"])
         return SeenIds.open(tmp_path, 3, incarnation, epoch, next_offset, NOW, **settings)
 
     return open_it
@@ -155,6 +156,25 @@ def test_an_empty_folder_beside_a_ledger_means_a_full_rebuild(open_seen: Open) -
     again = open_seen(50)
     assert again.rebuild_from() is None
     assert again.mark(keys(45), [at(50)], 20) == [0]
+
+
+def test_tables_become_one_segment_as_far_as_they_fit(open_seen: Open, tmp_path: Path) -> None:
+    seen = open_seen(seal_ids=4, segment_ids=10)
+    for first in range(0, 20, 4):
+        fill(seen, first, 4, 10)
+    assert [file.name.split("-")[1:3] for file in files(tmp_path)] == [["0", "8"], ["16", "20"], ["8", "16"]]
+    assert seen.mark(keys(*range(21)), positions(20, 21), 20) == list(range(20))
+    again = open_seen(20, epoch=2)
+    assert again.rebuild_from() is None
+    assert again.mark(keys(*range(21)), positions(20, 21), 20) == list(range(20))
+
+
+def test_what_is_restored_is_sealed_a_whole_segment_at_a_time(open_seen: Open, tmp_path: Path) -> None:
+    seen = open_seen(20, seal_ids=4, segment_ids=10)
+    for first in range(0, 20, 5):
+        restore(seen, range(first, first + 5), 10)
+    assert [file.name.split("-")[1:3] for file in files(tmp_path)] == [["0", "10"], ["10", "20"]]
+    assert seen.mark(keys(*range(20)), positions(20, 20), 20) == list(range(20))
 
 
 def test_expired_segments_are_deleted_and_not_missed(open_seen: Open, tmp_path: Path) -> None:

@@ -18,7 +18,17 @@ MINUTE = 60 * 1000
 
 
 def opened(folder: Path, next_offset: int = 0, epoch: int = 1, seal_ids: int = 10, now: int = NOW) -> SeenIds:
-    return SeenIds.open(folder, 3, 0, epoch, next_offset, now, window_ms=WINDOW, seal_ids=seal_ids)
+    return SeenIds.open(
+        folder,
+        3,
+        0,
+        epoch,
+        next_offset,
+        now,
+        window_ms=WINDOW,
+        seal_ids=seal_ids,
+        segment_ids=seal_ids,
+    )
 
 
 def keys(*names: object) -> list[bytes]:

@@ -71,8 +71,9 @@ class Marked(msgspec.Struct, frozen=True):
 class World:
     """A log with its ledger (`marked`), the seen ids under test, and what they ought to answer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, segment_ids: int) -> None:
         self.folder = folder
+        self.segment_ids = segment_ids
         self.epoch = 0
         self.clock = 0
         self.next_offset = 0
@@ -92,6 +93,7 @@ class World:
             window_ms=WINDOW,
             seal_ids=8,
             seal_ms=100,
+            segment_ids=self.segment_ids,
         )
 
     def step(self, step: Step) -> None:
@@ -152,9 +154,9 @@ class World:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(STEPS)
-def test_seen_ids_answer_as_a_plain_model_does(steps: list[Step]) -> None:
+@given(STEPS, st.sampled_from((8, 24)))
+def test_seen_ids_answer_as_a_plain_model_does(steps: list[Step], segment_ids: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder))
+        world = World(Path(folder), segment_ids)
         for step in steps:
             world.step(step)
