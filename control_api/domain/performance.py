@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
-from typing import Self
+from operator import attrgetter
 
 import msgspec
 
@@ -39,10 +39,13 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     revenue: int = 0
     last_updated: datetime | None = None
 
-    def plus(self, other: Self) -> "Counted":
-        """Both together, without `last_updated`."""
-        names = [name for name in self.__struct_fields__ if name != "last_updated"]
-        return Counted(**{name: getattr(self, name) + getattr(other, name) for name in names})
+    @classmethod
+    def of_all(cls, some: "Sequence[Counted]") -> "Counted":
+        """All of them together."""
+        names = [name for name in cls.__struct_fields__ if name != "last_updated"]
+        newest = max((each.last_updated for each in some if each.last_updated is not None), default=None)
+        sums = {name: sum(map(attrgetter(name), some)) for name in names}
+        return cls(last_updated=newest, **sums)
 
 
 class Figures(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -165,7 +168,7 @@ def series(
     found: dict[datetime, Counted] = {}
     for at, counted in rows:
         start = starts[max(0, bisect_right(starts, at) - 1)]
-        found[start] = found[start].plus(counted) if start in found else counted
+        found[start] = Counted.of_all([found[start], counted]) if start in found else counted
     ends = [*starts[1:], period.end]
     return [
         Point(start=start, end=end, **figures(found.get(start, Counted()), currency))  # type: ignore[arg-type]  # as above

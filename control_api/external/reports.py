@@ -123,8 +123,7 @@ class ClickHouseReports:
     async def totals(self, campaign_id: str, period: Period) -> Counted:
         """All events of the period."""
         (row,) = await self._ask("period_totals", campaign=campaign_id, **_bounds(period))
-        newest = _aware(row["last_updated"])
-        return _counted(row | {"last_updated": newest if newest.timestamp() else None})
+        return _counted(row)
 
     async def series(
         self, campaign_id: str, period: Period, interval: Interval
@@ -163,7 +162,11 @@ def _bounds(period: Period) -> dict[str, datetime]:
 
 
 def _counted(row: dict[str, Any]) -> Counted:
-    return Counted(**{name: row[name] for name in Counted.__struct_fields__ if name in row})
+    counted = {name: row[name] for name in Counted.__struct_fields__ if name in row}
+    if "last_updated" in counted:
+        newest = _aware(counted["last_updated"])
+        counted["last_updated"] = newest if newest.timestamp() else None  # of no rows it is the epoch
+    return Counted(**counted)
 
 
 def _aware(at: datetime) -> datetime:

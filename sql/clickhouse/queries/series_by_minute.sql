@@ -7,9 +7,12 @@ SELECT
     countIf(type = 'IMPRESSION')      AS impressions,
     countIf(type = 'CLICK')           AS clicks,
     countIf(type = 'CONVERSION')      AS conversions,
+    countIf(type = 'BOUNCE')          AS bounces,
+    countIf(type = 'UNSUBSCRIBE')     AS unsubscribes,
     sum(billed)                       AS cost,
     sum(overdelivery)                 AS overdelivery_cost,
-    sum(revenue)                      AS revenue
+    sum(revenue)                      AS revenue,
+    max(received_at)                  AS last_updated
 FROM events
 WHERE campaign_id = {campaign:UUID} AND NOT bot
   AND type IN ('IMPRESSION', 'CLICK', 'CONVERSION', 'BOUNCE', 'UNSUBSCRIBE')

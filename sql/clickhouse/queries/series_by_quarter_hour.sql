@@ -4,17 +4,20 @@
 -- Parameters: campaign; from (inclusive) and to (exclusive), UTC, both at quarter-hours.
 SELECT
     quarter_hour AS at,
-    sumIf(events, type = 'IMPRESSION') AS impressions,
-    sumIf(events, type = 'CLICK')      AS clicks,
-    sumIf(events, type = 'CONVERSION') AS conversions,
-    sum(billed_micros)                 AS cost,
-    sum(overdelivery_micros)           AS overdelivery_cost,
-    sum(revenue_micros)                AS revenue
+    sumIf(events, type = 'IMPRESSION')  AS impressions,
+    sumIf(events, type = 'CLICK')       AS clicks,
+    sumIf(events, type = 'CONVERSION')  AS conversions,
+    sumIf(events, type = 'BOUNCE')      AS bounces,
+    sumIf(events, type = 'UNSUBSCRIBE') AS unsubscribes,
+    sum(billed_micros)                  AS cost,
+    sum(overdelivery_micros)            AS overdelivery_cost,
+    sum(revenue_micros)                 AS revenue,
+    max(newest)                         AS last_updated
 FROM
 (
     SELECT toStartOfFifteenMinutes(occurred_at) AS quarter_hour, type,
            count() AS events, sum(billed) AS billed_micros, sum(overdelivery) AS overdelivery_micros,
-           sum(revenue) AS revenue_micros
+           sum(revenue) AS revenue_micros, max(received_at) AS newest
     FROM events
     WHERE campaign_id = {campaign:UUID} AND NOT bot
       AND quarter_hour >= {from:DateTime('UTC')} AND quarter_hour < {to:DateTime('UTC')}

@@ -64,6 +64,25 @@ def test_gaps_are_zero_and_what_falls_into_one_point_is_added_up() -> None:
     assert [(point.start, point.end) for point in points] == [(at, at + HOUR) for at in STARTS]
 
 
+def test_a_total_is_the_sum_of_its_parts_as_new_as_the_newest() -> None:
+    parts = [
+        Counted(impressions=2, bounces=1, cost=5, last_updated=START),
+        Counted(impressions=1, unsubscribes=3, revenue=7, last_updated=START + HOUR),
+        Counted(clicks=4, overdelivery_cost=6),
+    ]
+    assert Counted.of_all(parts) == Counted(
+        impressions=3,
+        clicks=4,
+        bounces=1,
+        unsubscribes=3,
+        cost=5,
+        overdelivery_cost=6,
+        revenue=7,
+        last_updated=START + HOUR,
+    )
+    assert Counted.of_all([]) == Counted()
+
+
 def test_a_row_of_the_first_day_counts_in_the_first_point_even_if_that_begins_later() -> None:
     points = series(STARTS, [(START - 5 * HOUR, Counted(clicks=4))], PERIOD, "EUR", LATER)
     assert points[0].clicks == 4
