@@ -9,9 +9,9 @@ successor's.
 Costs: 24 h at 1,667 events a second are 144 million ids over all partitions: 2 bytes an id for the filters
 (290 MB), 28 bytes an id of files (4 GB), and for each partition a full table (about 11 MB; 45 MB while it is
 restored). The window is a setting: halve it and all of this but the tables halves. Measured with 10 million
-ids sealed, on a busy core (`tests/bench/seen_ids.py`): 1.6 µs for a new id with sealing, 3.5 µs for a
-duplicate of a sealed one, 1 µs for a key; sealing a full table holds a batch up for 0.2 s, some times in ten
-minutes at that rate; opening takes 2 s.
+ids sealed, on a busy core (`tests/bench/seen_ids.py`): 1.3 µs for a new id with sealing, 2.3 µs for a
+duplicate of a sealed one, 0.6 µs for a key; sealing a full table holds a batch up for 0.1 s, some times in
+ten minutes at that rate; opening takes 0.9 s.
 """
 
 import hashlib

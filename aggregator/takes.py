@@ -17,7 +17,8 @@ async def takes(
     While a list is worked on, the next one is collected, and no more than that. What `pieces` raises is
     raised behind what came before it. To be closed (`aclosing`), also when an error leaves it.
     """
-    loop, waiting = asyncio.get_running_loop(), list[Piece]()
+    loop = asyncio.get_running_loop()
+    waiting: list[Piece] = []
     size, due = 0, 0.0
     some, full, room = asyncio.Event(), asyncio.Event(), asyncio.Event()
 

@@ -106,7 +106,9 @@ class Run:
 
     @property
     def is_within_goals(self) -> bool:
-        return all(share(sorted(taken), 0.99) * 1e3 <= GOALS_MS[kind] for kind, taken in self.seconds.items())
+        return self.keeps_up and all(
+            share(sorted(taken), 0.99) * 1e3 <= GOALS_MS[kind] for kind, taken in self.seconds.items()
+        )
 
     @property
     def keeps_up(self) -> bool:
@@ -302,11 +304,13 @@ async def highest(made: World, mix: Mix, first: float, seconds: float, users: in
 
 async def kept_up(at: Callable[[float], Awaitable[Run]], rate: float) -> Run:
     """The fastest run that keeps up, from `rate` downwards: what is kept up with for seconds may be too much
-    for a minute."""
-    run = await at(rate)
-    while not run.keeps_up and run.rate > _LEAST_RATE:
-        run = await at(run.rate / _FASTER)
-    return run
+    for a minute. Void when there is none."""
+    while rate > _LEAST_RATE:
+        run = await at(rate)
+        if run.keeps_up:
+            return run
+        rate /= _FASTER
+    raise Void(f"not even {_LEAST_RATE:.0f} requests/s are kept up with")
 
 
 async def slower(at: Callable[[float], Awaitable[Run]], most: Run) -> Run:
@@ -355,7 +359,7 @@ async def measure(
             if wrong:
                 raise RuntimeError(f"unexpected answers: {wrong}")
             late = {kind: f"{share(sorted(taken), 0.99) * 1e3:.0f} ms" for kind, taken in run.seconds.items()}
-            print(f"{rate:.0f}/s: p99 {late}", flush=True)  # noqa: T201  its progress
+            print(f"{rate:.0f}/s: p99 {late} {dict(run.unexpected) or ''}", flush=True)  # noqa: T201  its progress
             return run
 
         most = await kept_up(at, found)

@@ -15,7 +15,7 @@ from compose.topics import ensure_topics
 from control_api.bootstrap import mint_admin_token
 from schemas.ids import new_id
 from tests.bench.engines import Engines, Service, aggregator, metric, until
-from tests.bench.stored_events import DAYS, fill, name_campaigns, until_merged
+from tests.bench.stored_events import DAYS, fill, prepare, until_merged
 from tests.integration.control import SECRET, ControlApi, running_control_api
 from tests.integration.door import running_door
 from tests.running import free_port, running_stack, scratch
@@ -141,7 +141,7 @@ async def _fill(api: ControlApi, template: dict[str, Any], sizes: list[int]) -> 
 
 async def _store(clickhouse: str, campaigns: list[str], events: int) -> None:
     client = await clickhouse_connect.get_async_client(dsn=clickhouse, send_receive_timeout=600)
-    await name_campaigns(client, campaigns)
+    await prepare(client, campaigns)
     since = datetime.now(UTC) - timedelta(days=DAYS)
     await fill(client, new_id(), since, 0, events, first_partition=_PARTITIONS)
     await until_merged(client)

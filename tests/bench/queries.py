@@ -19,7 +19,7 @@ from tests.bench.control_world import COPIES
 from tests.bench.engines import Engines, engines
 from tests.bench.figures import Figure, Goal, Report, p99_of, share
 from tests.bench.form import Form
-from tests.bench.stored_events import DAYS, fill, name_campaigns, until_merged
+from tests.bench.stored_events import DAYS, fill, prepare, until_merged
 from tests.integration.control import ControlApi, running_control_api
 
 _QUESTIONS = ("campaign_totals", "series_by_hour", "series_by_day", "totals_by_channel", "totals_by_variant")
@@ -44,7 +44,7 @@ async def rows(report: Report, form: Form) -> None:
         until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         since = until - timedelta(days=DAYS)
         campaigns = await _make(api, world, form.campaigns)
-        await name_campaigns(client, campaigns)
+        await prepare(client, campaigns)
         questions = {**_of_clickhouse(client, since, until), **_of_api(api, since, until)}
         there = 0
         for size in form.stored_events:

@@ -22,7 +22,7 @@ from tests.bench.figures import Figure, Goal, Report
 from tests.bench.footprint import DAY_OF_IDS
 from tests.bench.form import Form
 from tests.bench.settling import fill_and_settle
-from tests.bench.stored_events import EVENTS_A_RECORD, fill, name_campaigns, until_merged
+from tests.bench.stored_events import EVENTS_A_RECORD, fill, prepare, until_merged
 
 _PARTITION = 0
 _CAMPAIGNS = 10_000
@@ -80,7 +80,7 @@ async def _store_a_day(world: Engines, ids: int) -> None:
     client = await clickhouse_connect.get_async_client(dsn=world.clickhouse, send_receive_timeout=600)
     for projection in _PROJECTIONS:
         await client.command(f"ALTER TABLE events DROP PROJECTION {projection}")
-    await name_campaigns(client, [new_id() for _ in range(_CAMPAIGNS)])
+    await prepare(client, [new_id() for _ in range(_CAMPAIGNS)])
     await fill(client, new_id(), datetime.now(UTC) - timedelta(days=1), 0, ids, days=1)
     await until_merged(client)
     await client.close()
