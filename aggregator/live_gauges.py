@@ -1,47 +1,64 @@
-"""The live windows as gauges for Prometheus, bounded in number."""
+"""The live windows as gauges for Prometheus, bounded in number, made when it asks for them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
-from aggregator import metrics
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
 from aggregator.domain.windows import CampaignWindows, Counts
 
+Campaigns = Iterable[tuple[str, CampaignWindows]]
 
-class Gauges:
-    """The gauges of the campaigns that were active in the last hour; those of others are removed."""
+_LABELS = ("campaign", "window")
 
-    def __init__(self, max_campaigns: int) -> None:
-        self._max_campaigns = max_campaigns
-        self._shown: set[str] = set()
 
-    def show(self, campaigns: Iterable[tuple[str, CampaignWindows]], now: int) -> None:
-        """Sets the gauges to what the windows hold at `now` (epoch ms)."""
+class LiveGauges(Collector):
+    """Gauges of campaigns that were active in the last hour, at most `most` of them: those with the most
+    impressions in it.
+
+    `campaigns` gives them with their windows, and `now` the present (epoch ms), whenever Prometheus asks:
+    ten thousand values on a schedule of our own would be set for nobody, most of the time.
+    """
+
+    def __init__(self, campaigns: Callable[[], Campaigns], now: Callable[[], int], most: int) -> None:
+        self._campaigns = campaigns
+        self._now = now
+        self._most = most
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Names only: a registry asks for them when this is registered."""
+        return _families(())
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Gauges of the windows as they are now."""
+        now = self._now()
         active = [
             (campaign_id, hour, windows.last_minute(now))
-            for campaign_id, windows in campaigns
+            for campaign_id, windows in self._campaigns()
             if (hour := windows.last_hour(now)) != Counts()
         ]
         active.sort(key=lambda entry: entry[1].impressions, reverse=True)
-        shown = set()
-        for campaign_id, hour, minute in active[: self._max_campaigns]:
-            shown.add(campaign_id)
-            _set_gauges(campaign_id, "1m", minute)
-            _set_gauges(campaign_id, "1h", hour)
-        for gone in self._shown - shown:
-            _remove_gauges(gone)
-        self._shown = shown
+        return _families(active[: self._most])
 
 
-def _set_gauges(campaign_id: str, window: str, counts: Counts) -> None:
-    metrics.campaign_impressions.labels(campaign_id, window).set(counts.impressions)
-    metrics.campaign_clicks.labels(campaign_id, window).set(counts.clicks)
-    metrics.campaign_conversions.labels(campaign_id, window).set(counts.conversions)
-    metrics.campaign_cost.labels(campaign_id, window).set(counts.billed)
-    ctr = counts.ctr
-    metrics.campaign_ctr.labels(campaign_id, window).set(math.nan if ctr is None else ctr)
+def _families(active: Iterable[tuple[str, Counts, Counts]]) -> Iterator[GaugeMetricFamily]:
+    """Of the last minute and hour. Counts exclude duplicates and bots."""
+    impressions = _gauge("impressions", "Impressions in the window")
+    clicks = _gauge("clicks", "Clicks in the window")
+    conversions = _gauge("conversions", "Conversions in the window")
+    cost = _gauge("cost_micros", "Billed in the window, micros of the currency")
+    ctr = _gauge("ctr_percent", "Clicks in percent of impressions; NaN without")
+    for campaign_id, hour, minute in active:
+        for window, counts in (("1m", minute), ("1h", hour)):
+            labels = (campaign_id, window)
+            impressions.add_metric(labels, counts.impressions)
+            clicks.add_metric(labels, counts.clicks)
+            conversions.add_metric(labels, counts.conversions)
+            cost.add_metric(labels, counts.billed)
+            ctr.add_metric(labels, math.nan if counts.ctr is None else counts.ctr)
+    yield from (impressions, clicks, conversions, cost, ctr)
 
 
-def _remove_gauges(campaign_id: str) -> None:
-    for gauge in metrics.CAMPAIGN_GAUGES:
-        for window in ("1m", "1h"):
-            gauge.remove(campaign_id, window)
+def _gauge(name: str, meaning: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"flightline_campaign_{name}", meaning, labels=_LABELS)

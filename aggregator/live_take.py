@@ -15,11 +15,11 @@ import structlog
 from aggregator.domain.windows import (
     AlertRules,
     CampaignWindows,
-    Counts,
     Fall,
     Fresh,
     decode_windows,
     encode_windows,
+    is_nothing,
     judged_minute,
 )
 from schemas.campaign_activity import Activity, BatchActivity
@@ -96,7 +96,7 @@ class Take:
         here = (batch.incarnation, batch.next_offset)
         is_new = here > self._counted_to.get(batch.partition, _NOTHING)
         for activity in batch.campaigns:
-            if Counts() + activity == Counts() or (not is_new and self._is_counted(here, batch, activity)):
+            if is_nothing(activity) or (not is_new and self._is_counted(here, batch, activity)):
                 continue
             fresh = self.fresh.get(activity.campaign_id)
             if fresh is None:

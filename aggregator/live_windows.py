@@ -14,12 +14,14 @@ from typing import Any
 import faust
 import msgspec
 import structlog
+from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 from faust.types.tables import TableT
+from prometheus_client import REGISTRY
 
 from aggregator import metrics
 from aggregator.domain.windows import AlertRules, CampaignWindows
-from aggregator.live_gauges import Gauges
+from aggregator.live_gauges import Campaigns, LiveGauges
 from aggregator.live_take import Change, Standing, Take, decoded
 from aggregator.retry import tries
 from aggregator.sought_consumer import SoughtApp
@@ -43,20 +45,20 @@ _decode_activity = msgspec.json.Decoder(BatchActivity).decode
 
 class LiveWindowSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`take_seconds`: how soon activity is counted. `write_seconds`: how often windows are written to the
-    changelog, beside each minute that is over. `refresh_seconds`: how often gauges are set.
+    changelog, beside each minute that is over; `look_seconds`: how often it is seen whether that is due.
     `max_campaigns`: so many have gauges at most, those with the most impressions in the last hour."""
 
     rules: AlertRules = AlertRules()
     take_seconds: float = 1.0
     write_seconds: float = 60.0
-    refresh_seconds: float = 5.0
+    look_seconds: float = 5.0
     max_campaigns: int = 1_000
 
 
 def add_live_windows(
     app: SoughtApp, settings: LiveWindowSettings, publish: Publish, clock_ms: Callable[[], int]
 ) -> None:
-    """Registers the agent, its table and the refresh of its gauges on an app that has not started.
+    """Registers the agent and its table on an app that has not started, and their gauges.
 
     `publish` sends the alerts; `clock_ms` (epoch ms) says what the last minute is for the gauges.
     """
@@ -68,7 +70,6 @@ def add_live_windows(
         changelog_topic=_changelog_topic(app),
     )
     windows = LiveWindows(_TableStore(table), settings.rules, publish)
-    gauges = Gauges(settings.max_campaigns)
     topic = app.topic(campaign_activity.TOPIC, key_serializer="raw", value_serializer="raw")
 
     async def live_windows(stream: Any) -> None:
@@ -83,14 +84,24 @@ def add_live_windows(
                 )
             await windows.write_after(settings.write_seconds)
 
-    async def refresh() -> None:
+    async def write() -> None:
         await windows.write_after(settings.write_seconds)
-        owned = TP(campaign_activity.TOPIC, _PARTITION) in app.consumer.assignment()
-        gauges.show(windows.most_active(settings.max_campaigns) if owned else (), clock_ms())
+
+    def most_active() -> Campaigns:
+        return windows.most_active(settings.max_campaigns) if _is_owner(app) else ()
 
     app.agent(topic, name="live-windows")(live_windows)
-    app.timer(settings.refresh_seconds)(refresh)
+    app.timer(settings.look_seconds)(write)
     app.listen(windows)
+    REGISTRY.register(LiveGauges(most_active, clock_ms, settings.max_campaigns))
+
+
+def _is_owner(app: SoughtApp) -> bool:
+    """Whether this process counts the live windows; not before the consumer has started."""
+    try:
+        return TP(campaign_activity.TOPIC, _PARTITION) in app.consumer.assignment()
+    except ConsumerNotStarted:
+        return False
 
 
 class _TableStore:

@@ -49,22 +49,7 @@ seen_segments_unwritten = Gauge(
 )
 partitions_owned = Gauge("flightline_partitions_owned", "Partitions of tracking-events owned here")
 
-# Live windows: of campaigns active in the last hour, by the one process that owns `campaign-activity`.
-# `window` is 1m or 1h. Counts exclude duplicates and bots.
-campaign_impressions = Gauge(
-    "flightline_campaign_impressions", "Impressions in the window", ["campaign", "window"]
-)
-campaign_clicks = Gauge("flightline_campaign_clicks", "Clicks in the window", ["campaign", "window"])
-campaign_conversions = Gauge(
-    "flightline_campaign_conversions", "Conversions in the window", ["campaign", "window"]
-)
-campaign_cost = Gauge(
-    "flightline_campaign_cost_micros", "Billed in the window, micros of the currency", ["campaign", "window"]
-)
-campaign_ctr = Gauge(
-    "flightline_campaign_ctr_percent", "Clicks in percent of impressions; NaN without", ["campaign", "window"]
-)
-CAMPAIGN_GAUGES = (campaign_impressions, campaign_clicks, campaign_conversions, campaign_cost, campaign_ctr)
+# The live windows' own gauges are made in live_gauges.py, when they are asked for.
 performance_alerts = Counter(
     "flightline_performance_alerts_total", "Campaigns that fell below their own past day", ["metric"]
 )

@@ -114,21 +114,23 @@ def tally(events: Sequence[TrackingEvent], duplicates: Iterable[int]) -> dict[st
     dropped = set(duplicates)
     deltas: dict[str, Delta] = {}
     for index, event in enumerate(events):
-        delta = deltas.get(event.campaign_id)
+        campaign_id = event.campaign_id
+        delta = deltas.get(campaign_id)
         if delta is None:
-            delta = deltas[event.campaign_id] = Delta(
-                event.campaign_id, event.organization_id, event.currency
-            )
-        if dropped and index in dropped:
+            delta = deltas[campaign_id] = Delta(campaign_id, event.organization_id, event.currency)
+        if index in dropped:
             delta.duplicates += 1
         elif event.type is _IMPRESSION and event.reason is None and not event.revenue:
             # Nearly all events, counted here: a call for each would cost as much again.
             delta.impressions += 1
-            delta.last_received_at = max(delta.last_received_at, event.received_at)
+            received_at = event.received_at
+            if received_at > delta.last_received_at:  # noqa: PLR1730  max() is a call
+                delta.last_received_at = received_at
             if event.billable:
                 delta.billable_impressions += 1
                 delta.billed += event.cost
-                delta.has_flat |= event.flat
+                if event.flat:
+                    delta.has_flat = True
         else:
             _count(delta, event)
     return deltas

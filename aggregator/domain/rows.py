@@ -12,6 +12,9 @@ from schemas.events import INDEX_BITS, TrackingEvent, encode_events
 from schemas.reasons import Unbilled
 
 _DAY_MS = 86_400_000
+_AT_ONCE = 500
+"""Rows whose lines are made while they are in the processor's cache: all of a batch, some megabytes, take a
+third longer."""
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):
@@ -128,20 +131,24 @@ def lines_of(partition: int, rows: Sequence[Charged]) -> Lines:
 
     ClickHouse makes the row of it (insert_blocks.sql): half as much work as making the rows here.
     """
+    parts = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
+    return Lines(
+        b"".join([_content(partition, part) for part in parts]),
+        len(rows),
+        sum([row.billed for row in rows]),
+        position_hash([row.position for row in rows]),
+        frozenset(map(_month, {row.event.received_at // _DAY_MS for row in rows})),
+    )
+
+
+def _content(partition: int, rows: Sequence[Charged]) -> bytes:
     lines = encode_events([row.event for row in rows]).split(b"\n")
     with_place = b'{"partition":%d,"position":%%d,"billed":%%d,"overdelivery":%%d,%%b\n' % partition
-    content = b"".join(
+    return b"".join(
         [
             with_place % (row.position, row.billed, row.overdelivery, line[1:])
             for row, line in zip(rows, lines, strict=False)  # behind the last line nothing follows
         ]
-    )
-    return Lines(
-        content,
-        len(rows),
-        sum(row.billed for row in rows),
-        position_hash(row.position for row in rows),
-        frozenset(map(_month, {row.event.received_at // _DAY_MS for row in rows})),
     )
 
 

@@ -64,6 +64,14 @@ class Counts(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.clicks * 100 / self.impressions if self.impressions else None
 
 
+_NO_COUNTS = Counts()
+
+
+def is_nothing(activity: Activity) -> bool:
+    """Whether a batch added nothing to the windows of this campaign."""
+    return not (activity.impressions or activity.clicks or activity.conversions or activity.billed)
+
+
 class Raised(msgspec.Struct, array_like=True, gc=False):
     """The newest alert of one metric: its minute (epoch minutes), and whether the metric has recovered."""
 
@@ -105,7 +113,7 @@ class Fresh(msgspec.Struct, gc=False):
         self.began_at = min(self.began_at, at)
         self.newest_at = max(self.newest_at, at)
         bucket = at // _RECENT_MS
-        self.recent[bucket] = self.recent.get(bucket, Counts()) + activity
+        self.recent[bucket] = self.recent.get(bucket, _NO_COUNTS) + activity
 
 
 class CampaignWindows(msgspec.Struct, array_like=True):

@@ -126,7 +126,7 @@ def worker(settings: WorkerSettings) -> None:
         rules=AlertRules(window_minutes=15, minimum_impressions=100),
         take_seconds=0.2,
         write_seconds=settings.write_seconds,
-        refresh_seconds=0.2,
+        look_seconds=0.2,
     )
     publisher = Publisher(settings.kafka, client_id="live-windows")
     health = HealthServer(settings.metrics, lambda: True)

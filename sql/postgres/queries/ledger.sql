@@ -26,10 +26,11 @@ SELECT EXISTS (SELECT FROM ledger.partitions
                WHERE partition = :partition AND incarnation = :incarnation AND epoch = :epoch);
 
 -- name: lock_accounts
--- In the order of their ids, which is that of the locks; what decides whether a campaign is near a threshold.
+-- In the order of their ids, which is that of the locks; what decides whether a campaign is near a threshold. The
+-- ids are the text of an array: an array's elements take the driver twice as long.
 SELECT budget, max_impressions, billed, billable_impressions
 FROM ledger.accounts
-WHERE campaign_id = ANY(:campaign_ids::uuid[])
+WHERE campaign_id = ANY(:campaign_ids::text::uuid[])
 ORDER BY campaign_id
 FOR UPDATE;
 
@@ -54,8 +55,9 @@ JOIN ledger.accounts a USING (campaign_id, budget_version)
 WHERE c.campaign_id = ANY(:campaign_ids::uuid[]);
 
 -- name: add_to_accounts!
--- Money is added as numeric and stays at the largest bigint: no sum that a client can send stops a partition. An
--- array of nothing but zeros comes empty: unnest fills it up with NULL.
+-- Money is added as numeric and stays at the largest bigint: no sum that a client can send stops a partition. Each
+-- column is the text of an array (see lock_accounts); one of nothing but zeros comes empty: unnest fills it up with
+-- NULL.
 UPDATE ledger.accounts a
 SET impressions = a.impressions + coalesce(d.impressions, 0),
     clicks = a.clicks + coalesce(d.clicks, 0),
@@ -76,11 +78,12 @@ SET impressions = a.impressions + coalesce(d.impressions, 0),
     gate_version = a.gate_version + coalesce(d.gates, 0),
     last_received_at = greatest(a.last_received_at,
                                 timestamptz 'epoch' + d.last_received_at * interval '1 millisecond')
-FROM unnest(:campaign_ids::uuid[], :impressions::bigint[], :clicks::bigint[], :conversions::bigint[],
-            :bounces::bigint[], :unsubscribes::bigint[], :billable_impressions::bigint[], :billed::bigint[],
-            :overdelivery::bigint[], :revenue::bigint[], :unverified_revenue::bigint[],
-            :invalid_impressions::bigint[], :invalid_clicks::bigint[], :invalid_conversions::bigint[],
-            :duplicates::bigint[], :flat_billed::boolean[], :gates::integer[], :last_received_at::bigint[])
+FROM unnest(:campaign_ids::text::uuid[], :impressions::text::bigint[], :clicks::text::bigint[],
+            :conversions::text::bigint[], :bounces::text::bigint[], :unsubscribes::text::bigint[],
+            :billable_impressions::text::bigint[], :billed::text::bigint[], :overdelivery::text::bigint[],
+            :revenue::text::bigint[], :unverified_revenue::text::bigint[], :invalid_impressions::text::bigint[],
+            :invalid_clicks::text::bigint[], :invalid_conversions::text::bigint[], :duplicates::text::bigint[],
+            :flat_billed::text::boolean[], :gates::text::integer[], :last_received_at::text::bigint[])
      AS d (campaign_id, impressions, clicks, conversions, bounces, unsubscribes, billable_impressions, billed,
            overdelivery, revenue, unverified_revenue, invalid_impressions, invalid_clicks, invalid_conversions,
            duplicates, flat_billed, gates, last_received_at)

@@ -1,9 +1,12 @@
 """A run of activity records while it is counted, and the gauges made of the windows."""
 
-from prometheus_client import REGISTRY
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from aggregator.domain.windows import MINUTE_MS, AlertRules, CampaignWindows, decode_windows
-from aggregator.live_gauges import Gauges
+from aggregator.live_gauges import LiveGauges
 from aggregator.live_take import Standing, Take
 from schemas.campaign_activity import Activity, BatchActivity
 from schemas.domain_events import DomainEvent
@@ -136,32 +139,41 @@ def test_windows_of_another_version_begin_anew() -> None:
     assert table.windows(campaign).last_hour(START).impressions == 3
 
 
-def impressions(campaign: str, window: str) -> float | None:
-    return REGISTRY.get_sample_value(
-        "flightline_campaign_impressions", {"campaign": campaign, "window": window}
-    )
+def impressions(
+    table: Table, campaigns: Sequence[str], now: int, most: int = 10
+) -> dict[tuple[str, str], float]:
+    """What is shown at `now`, by campaign and window."""
+    gauges = LiveGauges(lambda: [(each, table.windows(each)) for each in campaigns], lambda: now, most)
+    shown = generate_latest(_registered(gauges)).decode()
+    return {
+        (sample.labels["campaign"], sample.labels["window"]): sample.value
+        for family in text_string_to_metric_families(shown)
+        for sample in family.samples
+        if sample.name == "flightline_campaign_impressions"
+    }
 
 
-def test_gauges_of_campaigns_that_are_quiet_for_an_hour_are_removed() -> None:
+def _registered(gauges: LiveGauges) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(gauges)
+    return registry
+
+
+def test_campaigns_that_are_quiet_for_an_hour_have_no_gauges() -> None:
     campaign = new_id()
     table = Table()
     table.take(batch(1, START, Activity(campaign, "o", 3)))
-    gauges = Gauges(max_campaigns=10)
-    shown = [(campaign, table.windows(campaign))]
-    gauges.show(shown, START)
-    assert (impressions(campaign, "1m"), impressions(campaign, "1h")) == (3, 3)
-    gauges.show(shown, START + 2 * MINUTE_MS)
-    assert (impressions(campaign, "1m"), impressions(campaign, "1h")) == (0, 3)
-    gauges.show(shown, START + 60 * MINUTE_MS)
-    assert (impressions(campaign, "1m"), impressions(campaign, "1h")) == (None, None)
+    assert impressions(table, [campaign], START) == {(campaign, "1m"): 3, (campaign, "1h"): 3}
+    assert impressions(table, [campaign], START + 2 * MINUTE_MS) == {(campaign, "1m"): 0, (campaign, "1h"): 3}
+    assert impressions(table, [campaign], START + 60 * MINUTE_MS) == {}
 
 
 def test_gauges_are_bounded_to_the_campaigns_with_most_impressions() -> None:
     campaigns = [new_id() for _ in range(5)]
     table = Table()
     table.take(batch(1, START, *(Activity(c, "o", n + 1) for n, c in enumerate(campaigns))))
-    gauges = Gauges(max_campaigns=2)
-    gauges.show([(c, table.windows(c)) for c in campaigns], START)
-    assert [impressions(c, "1h") for c in campaigns] == [None, None, None, 4, 5]
-    gauges.show([], START)
-    assert [impressions(c, "1h") for c in campaigns] == [None] * 5
+    shown = impressions(table, campaigns, START, most=2)
+    assert {campaign: count for (campaign, window), count in shown.items() if window == "1h"} == {
+        campaigns[3]: 4,
+        campaigns[4]: 5,
+    }
