@@ -1,6 +1,7 @@
 """Batches of several partitions that are ready in the same turn of the event loop become one transaction."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from aggregator.errors import FencedError
@@ -35,7 +36,7 @@ class JointBills:
         """Bills a batch; raises as `Ledger.bill` does. Where the partition of one has another owner, all of
         them are billed alone; any other failure is that of all.
 
-        When cancelled, once, it returns no sooner than the transaction has ended: whoever claims the
+        When cancelled, however often, it returns no sooner than the transaction has ended: whoever claims the
         partition next finds what became of the batch.
         """
         transaction = self._next
@@ -53,7 +54,7 @@ class JointBills:
             transaction.waiting -= 1
             if not transaction.waiting:
                 transaction.sent.cancel()
-            await asyncio.wait({transaction.sent})
+            await _end_of(transaction.sent)
             raise
         finally:
             del transaction  # which an error's traceback would keep, and so itself
@@ -77,6 +78,13 @@ class JointBills:
         except Exception as error:  # noqa: BLE001  raised by who waits for this batch
             return error
         return billed
+
+
+async def _end_of(sent: "asyncio.Task[Sequence[Outcome]]") -> None:
+    # The sessions' timeouts see to it that there is one.
+    while not sent.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({sent})
 
 
 def _look_at(sent: "asyncio.Task[Sequence[Outcome]]") -> None:

@@ -29,7 +29,7 @@ from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
 from aggregator.postgres import Claim
 from aggregator.retry import TRANSIENT, tries
-from aggregator.store_limits import RowBudget, StoreLimits
+from aggregator.store_limits import RowBudget, StoreLimits, moment_after
 from aggregator.verification import Verification
 
 log = structlog.get_logger(__name__)
@@ -134,10 +134,10 @@ class PartitionStore:
 
         It is due at moments that all partitions share, so that their blocks become one insert."""
         loop, linger = asyncio.get_running_loop(), self._limits.linger_seconds
-        soon = _moment_after(self._last_block_at, linger)
+        soon = moment_after(self._last_block_at, linger)
         late = max(
-            _moment_after(loop.time(), linger),
-            _moment_after(self._last_block_at, self._limits.interval_seconds),
+            moment_after(loop.time(), linger),
+            moment_after(self._last_block_at, self._limits.interval_seconds),
         )
         while not (self._draining or self._is_behind or self._pending_rows >= _MANY_ROWS):
             due = soon if self._pending_rows >= _ENOUGH_ROWS else late
@@ -398,8 +398,3 @@ class PartitionStore:
             tries=number + 1,
             error=f"{type(error).__name__}: {error}",
         )
-
-
-def _moment_after(at: float, every: float) -> float:
-    """The next of the moments that lie so many seconds apart, on the clock of the event loop."""
-    return (at // every + 1) * every if every and at > -math.inf else at

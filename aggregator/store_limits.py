@@ -1,5 +1,7 @@
 """What the stores of all partitions of a process may keep in memory, and when they store."""
 
+import math
+
 import msgspec
 
 from aggregator import metrics
@@ -43,3 +45,9 @@ class StoreLimits(msgspec.Struct, frozen=True):
     max_bytes: int
     verify_after_seconds: float
     compare_all_every_seconds: float
+
+
+def moment_after(at: float, every: float) -> float:
+    """The next of the moments that lie `every` seconds apart, the same for all that ask; `at` itself when
+    they don't lie apart, or when nothing was before (-inf)."""
+    return (at // every + 1) * every if every and at > -math.inf else at
