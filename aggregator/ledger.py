@@ -14,7 +14,7 @@ from aggregator.domain.blocks import position
 from aggregator.domain.joint_billing import JointBill, Tallied, bill_in_turn, together
 from aggregator.domain.rows import BatchRecord
 from aggregator.errors import FencedError
-from aggregator.ledger_columns import array_text, crossing_columns, delta_columns
+from aggregator.ledger_columns import crossing_columns, delta_columns
 from aggregator.postgres import Claim, changed_rows, fetch
 from schemas import budget_gates, campaign_activity
 from schemas.budget_gates import BudgetGate
@@ -188,7 +188,7 @@ class Ledger:
         return {account.campaign_id: account for account in accounts}
 
     async def _lock_accounts(self, connection: Any, campaign_ids: Sequence[str]) -> list[_Limits]:
-        rows = await fetch(self._sql.lock_accounts(connection, campaign_ids=array_text(campaign_ids)))
+        rows = await fetch(self._sql.lock_accounts(connection, campaign_ids=campaign_ids))
         return [_Limits(*row) for row in rows]
 
     async def _add_unknown(self, connection: Any, deltas: Mapping[str, Delta]) -> None:

@@ -34,7 +34,7 @@ _MONEY = frozenset({"billed", "overdelivery", "revenue", "unverified_revenue"})
 _MOST = 2**63 - 1
 
 
-def array_text(values: Iterable[object]) -> str:
+def _text(values: Iterable[object]) -> str:
     """The text of an array of numbers, UUIDs, booleans or NULL (None). Others would have to be quoted."""
     return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
 
@@ -55,7 +55,7 @@ def delta_columns(deltas: Sequence[Delta], crossing: set[str]) -> dict[str, str]
     columns = {name: column if any(column) else [] for name, column in columns.items()}
     columns["campaign_ids"] = [delta.campaign_id for delta in deltas]
     columns["last_received_at"] = [delta.last_received_at or None for delta in deltas]
-    return {name: array_text(column) for name, column in columns.items()}
+    return {name: _text(column) for name, column in columns.items()}
 
 
 def crossing_columns(crossings: Sequence[Crossing]) -> dict[str, list[Any]]:

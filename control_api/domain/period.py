@@ -73,10 +73,15 @@ def day_of(moment: datetime, zone: str) -> date:
     return moment.astimezone(ZoneInfo(zone)).date()
 
 
+def begins_with_a_day(period: Period) -> bool:
+    """Whether its first moment is that of a day of its time zone."""
+    return moment_at(day_of(period.start, period.zone), period.zone) == period.start
+
+
 def before(period: Period) -> Period:
     """The period of the same length just before: so many days of its time zone, if it has whole ones."""
     first, last = day_of(period.start, period.zone), day_of(period.end, period.zone)
-    whole = (moment_at(first, period.zone), moment_at(last, period.zone)) == (period.start, period.end)
+    whole = begins_with_a_day(period) and moment_at(last, period.zone) == period.end
     length = period.end - period.start
     start = moment_at(first - (last - first), period.zone) if whole else period.start - length
     return Period(start, period.start, period.zone)

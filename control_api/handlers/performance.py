@@ -10,7 +10,15 @@ import msgspec
 from control_api.domain import performance
 from control_api.domain.content_rules import is_time_zone
 from control_api.domain.performance import Counted, Dimension, Report
-from control_api.domain.period import Interval, Period, before, moment_at, period_of, starts_of
+from control_api.domain.period import (
+    Interval,
+    Period,
+    before,
+    begins_with_a_day,
+    moment_at,
+    period_of,
+    starts_of,
+)
 from control_api.domain.refusals import FieldError
 from control_api.errors import MalformedRequest, NotFound
 from control_api.handlers import campaigns
@@ -19,6 +27,9 @@ from control_api.handlers.ports import Store
 
 MAX_GROUPS = 1_000
 
+Series = list[tuple[datetime, Counted]]
+"""By the moment at which each point begins."""
+
 
 class Reports(Protocol):
     """What is stored of the events of an organization's campaigns. Every method raises Unavailable while it
@@ -26,9 +37,7 @@ class Reports(Protocol):
 
     async def totals(self, campaign_id: str, period: Period) -> Counted: ...
 
-    async def series(
-        self, campaign_id: str, period: Period, interval: Interval
-    ) -> list[tuple[datetime, Counted]]:
+    async def series(self, campaign_id: str, period: Period, interval: Interval) -> Series:
         """All that `totals` has, by a moment of the minute, hour or day that it was counted in."""
 
     async def groups(
@@ -66,10 +75,9 @@ async def report(
     zone = asked.zone or await zone_of(store, actor)
     period = _period(asked, zone, now)
     earlier, reports = before(period), reports_of(actor.organization_id)
-    rows, groups, previous = await asyncio.gather(
-        reports.series(campaign_id, period, asked.interval),
+    (rows, previous), groups = await asyncio.gather(
+        _series(reports, campaign_id, period, earlier if asked.compare else None, asked.interval),
         _groups(reports, campaign_id, period, asked.group_by),
-        _previous(reports, campaign_id, earlier, wanted=asked.compare),
     )
     # Not asked for alone: another query would have what is stored in between, and no total its parts' sum.
     counted = Counted.of_all([each for _, each in rows])
@@ -121,5 +129,21 @@ async def _groups(
     return await reports.groups(campaign_id, period, dimensions, MAX_GROUPS)
 
 
-async def _previous(reports: Reports, campaign_id: str, period: Period, *, wanted: bool) -> Counted | None:
-    return await reports.totals(campaign_id, period) if wanted else None
+async def _series(
+    reports: Reports, campaign_id: str, period: Period, earlier: Period | None, interval: Interval
+) -> tuple[Series, Counted | None]:
+    """The period's, and all of the one before it, if there is one.
+
+    Where a day begins with the period they are one question: ClickHouse plans a question for longer than it
+    looks for the answer.
+    """
+    if earlier is None:
+        return await reports.series(campaign_id, period, interval), None
+    if interval is Interval.DAY and begins_with_a_day(period):
+        both = await reports.series(campaign_id, Period(earlier.start, period.end, period.zone), interval)
+        here = [(at, counted) for at, counted in both if at >= period.start]
+        return here, Counted.of_all([counted for at, counted in both if at < period.start])
+    here, previous = await asyncio.gather(
+        reports.series(campaign_id, period, interval), reports.totals(campaign_id, earlier)
+    )
+    return here, previous

@@ -228,6 +228,19 @@ async def test_days_are_those_of_the_time_zone_and_its_first_moment_is_asked_for
     assert len(report["series"]) == 1
     yesterday = moment(report["previous"]["period"]["from"]).astimezone(ZoneInfo(ZONE))
     assert yesterday == datetime.combine(day - DAY, datetime.min.time(), ZoneInfo(ZONE))
+    hold(report["previous"]["totals"], [e for e in world.people if at(e, ZONE).date() == day - DAY])
+
+
+@pytest.mark.parametrize("days", [1, 2, 3])
+async def test_what_was_before_is_the_same_however_the_period_is_cut(world: World, days: int) -> None:
+    """By day it is asked for together with the series, by hour on its own."""
+    last = max(at(each, ZONE).date() for each in world.people)
+    asked = {"from": str(last - days * DAY), "to": str(last), "tz": ZONE, "compare": "previous"}
+    by_day, by_hour = [await world.report(**asked, interval=interval) for interval in ("day", "hour")]
+    assert by_day["previous"] == by_hour["previous"]
+    assert by_day["totals"] == by_hour["totals"]
+    assert by_day["previous"]["totals"]["impressions"]
+    assert len(by_day["series"]) == days
 
 
 async def test_without_parameters_it_is_the_last_month_in_the_organizations_days(world: World) -> None:

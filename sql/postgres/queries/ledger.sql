@@ -26,11 +26,10 @@ SELECT EXISTS (SELECT FROM ledger.partitions
                WHERE partition = :partition AND incarnation = :incarnation AND epoch = :epoch);
 
 -- name: lock_accounts
--- In the order of their ids, which is that of the locks; what decides whether a campaign is near a threshold. The
--- ids are the text of an array: an array's elements take the driver twice as long.
+-- In the order of their ids, which is that of the locks; what decides whether a campaign is near a threshold.
 SELECT budget, max_impressions, billed, billable_impressions
 FROM ledger.accounts
-WHERE campaign_id = ANY(:campaign_ids::text::uuid[])
+WHERE campaign_id = ANY(:campaign_ids::uuid[])
 ORDER BY campaign_id
 FOR UPDATE;
 
@@ -56,8 +55,9 @@ WHERE c.campaign_id = ANY(:campaign_ids::uuid[]);
 
 -- name: add_to_accounts!
 -- Money is added as numeric and stays at the largest bigint: no sum that a client can send stops a partition. Each
--- column is the text of an array (see lock_accounts); one of nothing but zeros comes empty: unnest fills it up with
--- NULL.
+-- column is the text of an array, whose elements would take the driver twice as long; one of nothing but zeros comes
+-- empty: unnest fills it up with NULL. (Text only for what is unnested, once: a condition on rows that are scanned
+-- would read it again for each of them.)
 UPDATE ledger.accounts a
 SET impressions = a.impressions + coalesce(d.impressions, 0),
     clicks = a.clicks + coalesce(d.clicks, 0),
