@@ -77,7 +77,7 @@ async def until_got(subscriber: Subscriber, path: str, subject: str, count: int 
 
 
 async def time_passes(api: ControlApi, webhook: dict[str, Any], *, ends_leases: bool = True) -> None:
-    """What waits for its next attempt is due; with `ends_leases` what is being sent, too, as after a crash."""
+    """What waits for its next attempt is due; with `ends_leases` what is under way, too, as after a crash."""
     await api.sql(
         "UPDATE control.webhook_deliveries SET next_attempt_at = now() - interval '1 second' "
         "WHERE webhook_id = $1::uuid AND state = 'PENDING' "
