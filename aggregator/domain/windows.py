@@ -140,7 +140,7 @@ class CampaignWindows(msgspec.Struct, array_like=True):
         for ring, width, kept in self._rings():
             for recent, counts in fresh.recent.items():
                 bucket = recent * _RECENT_MS // width
-                ring[bucket] = ring.get(bucket, Counts()) + counts
+                ring[bucket] = ring.get(bucket, _NO_COUNTS) + counts
             oldest = self.newest_at // width - kept
             for gone in [bucket for bucket in ring if bucket <= oldest]:
                 del ring[gone]
@@ -248,7 +248,7 @@ def decode_windows(value: bytes) -> CampaignWindows:
 
 
 def _total(ring: dict[int, Counts], begin: int, end: int) -> Counts:
-    total = Counts()
+    total = _NO_COUNTS
     for bucket, counts in ring.items():
         if begin <= bucket < end:
             total += counts

@@ -177,3 +177,4 @@ def test_gauges_are_bounded_to_the_campaigns_with_most_impressions() -> None:
         campaigns[3]: 4,
         campaigns[4]: 5,
     }
+    assert impressions(table, [], START, most=2) == {}
