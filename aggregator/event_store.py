@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import aiohttp
 import msgspec
+import numpy as np
 import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 from clickhouse_connect.driver.summary import QuerySummary
@@ -17,6 +18,7 @@ from aggregator.domain.blocks import Block
 from aggregator.domain.lineage import Stretch
 from aggregator.domain.rows import Lines
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
+from aggregator.seen_segment import Ids
 from schemas.events import TrackingEvent
 from sql.load import clickhouse_query
 
@@ -99,15 +101,6 @@ class Verdict(msgspec.Struct, frozen=True):
             if hashed >= _UINT64 // 2
             else hashed,  # signed, as Postgres has it
         )
-
-
-class Counted(msgspec.Struct, frozen=True):
-    """Some events that were counted, a column each: their ids as `seen_ids.key_of_id` wants them, their
-    positions (blocks.position), when they were received (epoch ms)."""
-
-    ids: Sequence[bytes]
-    positions: Sequence[int]
-    received_at: Sequence[int]
 
 
 class Client(Protocol):
@@ -246,10 +239,10 @@ class EventStore:
                 )
         log.warning("deleted what was wrong of a block", months=sorted(months), **parameters)
 
-    async def counted(self, partition: int, stretch: Stretch, since: int) -> AsyncGenerator[Counted, None]:
-        """All events stored of a range that were received at `since` (epoch ms) or later, in the order of the
-        log, some ten thousands at a time; the next ones come while these are worked on. To be closed
-        (`aclosing`).
+    async def counted(self, partition: int, stretch: Stretch, since: int) -> AsyncGenerator[Ids, None]:
+        """Ids of all events stored of a range that were received at `since` (epoch ms) or later, and when, in
+        the order of the log, some ten thousands at a time; the next ones come while these are worked on. To
+        be closed (`aclosing`).
 
         Looks at every row received since then, once: for the rare case that nothing else knows.
         """
@@ -257,11 +250,10 @@ class EventStore:
             blocks = await self._client.query_column_block_stream(
                 clickhouse_query("counted_between"),
                 {"partition": partition, "since": since, **msgspec.structs.asdict(stretch)},
-                column_formats={"id": "bytes"},
             )
             async with blocks:
                 async for columns in blocks:
-                    yield Counted(*columns)
+                    yield Ids(*(np.asarray(column, np.uint64) for column in columns))
 
     async def which_counted(self, events: Sequence[TrackingEvent], since: int) -> set[tuple[str, str, str]]:
         """(organization, campaign, eventId) of those stored, received at `since` (epoch ms) or later."""

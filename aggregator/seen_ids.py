@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from aggregator import seen_folder, seen_segment
@@ -47,15 +48,12 @@ _SKEW_MS = 5 * 60 * 1000
 def key_of(organization_id: str, event_id: str) -> bytes:
     """16 bytes for one id of one organization; clients choose ids, so the hash must resist them.
 
-    BLAKE2b keeps 64 bits of strength against collisions within an organization, 128 against those with
-    another's ids; an organization's id holds no NUL. Its bits are uniform: filters and sorting rely on that.
+    Half of a SHA-256 keeps 64 bits of strength against collisions within an organization, 128 against those
+    with another's ids; an organization's id holds no NUL. Its bits are uniform: filters and sorting rely on
+    that. ClickHouse makes the same keys (`counted_between.sql`).
     """
-    return key_of_id(f"{organization_id}\0{event_id}".encode(errors="surrogatepass"))
-
-
-def key_of_id(id_: bytes) -> bytes:
-    """`key_of`, for an organization and an eventId that stand together already, with a NUL between them."""
-    return hashlib.blake2b(id_, digest_size=KEY_SIZE).digest()
+    id_ = f"{organization_id}\0{event_id}".encode(errors="surrogatepass")
+    return hashlib.sha256(id_).digest()[:KEY_SIZE]
 
 
 class SeenIds:
@@ -223,6 +221,22 @@ class SeenIds:
         # Nothing else needs memory yet: whole segments at once, which are written once.
         self._cover(positions, self._segment_ids)
 
+    def restore_segment(self, ids: Ids) -> None:
+        """As `restore`, for some records with at most as many ids as a segment: they become one.
+
+        `ats` are their receivedAt. The log's time goes on with them, so a record that had waited in a spool
+        gets the time of those before it.
+        """
+        self._seal_table()
+        counted_now = self._advance(int(ids.ats.max()))
+        self._next_offset = max(self._next_offset, (int(ids.positions[-1]) >> INDEX_BITS) + 1)
+        ats = np.minimum(np.maximum.accumulate(ids.ats), np.uint64(counted_now))
+        ids = msgspec.structs.replace(ids, positions=ids.positions + np.uint64(self._base), ats=ats)
+        # The newest first: of an id that was counted twice, that one is found.
+        needed = np.flatnonzero(ats >= max(0, self._oldest_needed))[::-1]
+        if len(needed):
+            self._seal(ids.only(needed))
+
     def cover(self, next_offset: int) -> None:
         """Says that all that was counted below is recorded, also where nothing was."""
         self._next_offset = max(self._next_offset, next_offset)
@@ -297,19 +311,23 @@ class SeenIds:
     def _seal_table(self) -> None:
         """The table becomes a segment; an empty one begins."""
         if self._row_of:
-            self._keep_table()
-            self._begin_table()
-            self._segments.write_what_can_be(self._clock)
+            prefixes, suffixes = halves(list(self._row_of))
+            positions, ats = np.array(self._positions, np.uint64), np.array(self._ats, np.uint64)
+            self._seal(Ids(prefixes, suffixes, positions, ats))
         self._expire()
 
-    def _keep_table(self) -> None:
-        prefixes, suffixes = halves(list(self._row_of))
-        ids = Ids(prefixes, suffixes, np.array(self._positions, np.uint64), np.array(self._ats, np.uint64))
+    def _seal(self, ids: Ids) -> None:
+        self._keep(ids)
+        self._begin_table()
+        self._segments.write_what_can_be(self._clock)
+
+    def _keep(self, ids: Ids) -> None:
+        """What was counted since the table began becomes a segment."""
         first_offset, preceding_at = self._first_offset, self._preceding_at
         before = self._mergeable(len(ids))
         if before is not None:
-            # A key that is in both was recorded anew after its window, or at a smaller position: the table's.
-            rows = before.rows_of(prefixes, suffixes)
+            # A key that is in both was recorded anew after its window, or at a smaller position: the new one.
+            rows = before.rows_of(ids.prefixes, ids.suffixes)
             kept = np.ones(len(before), np.bool_)
             kept[rows[rows >= 0]] = False
             ids = before.ids().only(kept).with_all_of(ids)

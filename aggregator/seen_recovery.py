@@ -1,26 +1,24 @@
 """Opens a partition's seen ids: what their files lack comes from the log, or from ClickHouse."""
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from aggregator.domain.batch import LogRecord, decode_batch
 from aggregator.domain.lineage import Incarnation, Stretch, billed, ends_of, gone, lineage
-from aggregator.event_store import Counted, EventStore
+from aggregator.event_store import EventStore
 from aggregator.ledger import Ledger
 from aggregator.log_reader import LogReader
 from aggregator.postgres import Claim
-from aggregator.seen_ids import SeenIds, key_of, key_of_id
+from aggregator.seen_ids import SEGMENT_IDS, SeenIds, key_of
+from aggregator.seen_segment import Ids
 from schemas.events import INDEX_BITS
 
 log = structlog.get_logger(__name__)
-
-_RESTORED_AT_ONCE = 5_000
-"""See SeenIds.restore: they get the time of the newest one. More than a record has events."""
 
 
 class SeenRecovery:
@@ -154,29 +152,21 @@ class SeenRecovery:
         await self._events.raise_fence(claim.partition, claim.epoch, self._owner)
         part = Stretch(stretch.incarnation, start, stretch.next_offset)
         async with aclosing(self._events.counted(claim.partition, part, since)) as blocks:
-            async for counted in whole_records(blocks):
-                keys = [key_of_id(id_) for id_ in counted.ids]
-                seen.restore(keys, counted.positions, max(counted.received_at))
-                await asyncio.sleep(0)  # others have their turn
+            async for ids in whole_records(blocks, SEGMENT_IDS):
+                # In a thread, because it sorts and writes: other partitions have their turn.
+                await asyncio.to_thread(seen.restore_segment, ids)
 
 
-async def whole_records(blocks: AsyncIterable[Counted]) -> AsyncIterator[Counted]:
-    """The same events, some thousands at a time that end with a record: a segment may be sealed behind them,
-    and says then that it has all of its records."""
-    ids, positions, received_at = list[bytes](), list[int](), list[int]()
+async def whole_records(blocks: AsyncIterable[Ids], most: int) -> AsyncIterator[Ids]:
+    """The same ids, at most `most` at a time (more than one record has), that end with a record: a segment is
+    sealed behind them, and says then that it has all of its records."""
+    kept = Ids(*(np.empty(0, np.uint64) for _ in range(4)))
     async for block in blocks:
-        ids.extend(block.ids)
-        positions.extend(block.positions)
-        received_at.extend(block.received_at)
-        begin = 0
-        while begin + _RESTORED_AT_ONCE < len(positions):
-            record = positions[begin + _RESTORED_AT_ONCE] >> INDEX_BITS
-            end = bisect_left(positions, record << INDEX_BITS, begin)
-            if end == begin:
-                break
-            yield Counted(ids[begin:end], positions[begin:end], received_at[begin:end])
-            begin = end
-        for column in (ids, positions, received_at):
-            del column[:begin]
-    if ids:
-        yield Counted(ids, positions, received_at)
+        kept = kept.with_all_of(block)
+        while len(kept) > most:
+            record = kept.positions[most] >> INDEX_BITS
+            end = int(np.searchsorted(kept.positions, record << INDEX_BITS))
+            yield kept.between(0, end)
+            kept = kept.between(end)
+    if len(kept):
+        yield kept

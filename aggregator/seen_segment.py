@@ -21,7 +21,7 @@ Words = npt.NDArray[np.uint64]
 Indexes = npt.NDArray[np.int64]
 
 SUFFIX = ".seen"
-_MAGIC = b"FLSEEN01"
+_MAGIC = b"FLSEEN02"
 _START = struct.Struct("<8sII")  # magic, checksum of all that follows, length of the head
 _ALIGN = 8
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)-(\d+)")
@@ -73,8 +73,12 @@ class Ids(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.prefixes)
 
-    def only(self, wanted: npt.NDArray[np.bool_]) -> "Ids":
+    def only(self, wanted: "npt.NDArray[np.bool_] | Indexes") -> "Ids":
         return Ids(self.prefixes[wanted], self.suffixes[wanted], self.positions[wanted], self.ats[wanted])
+
+    def between(self, begin: int, end: int | None = None) -> "Ids":
+        part = slice(begin, end)
+        return Ids(self.prefixes[part], self.suffixes[part], self.positions[part], self.ats[part])
 
     def with_all_of(self, other: "Ids") -> "Ids":
         return Ids(

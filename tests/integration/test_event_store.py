@@ -15,9 +15,12 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from aggregator.domain.blocks import Block, position_hash
+from aggregator.domain.lineage import Stretch
 from aggregator.domain.rows import Charged, EventRow, lines_of
 from aggregator.errors import FencedError, StoreError, StoreUnavailable
 from aggregator.event_store import EventStore, query_id
+from aggregator.seen_ids import key_of
+from aggregator.seen_segments import halves
 from schemas.events import INDEX_BITS
 from tests.integration.rows import NOW, charged, row
 from tests.running import RunningStack
@@ -85,6 +88,28 @@ async def test_a_block_is_stored_exactly(store: EventStore, partition: int) -> N
     assert verdict.exact
     assert [(each.epoch, each.attempt, each.event_rows) for each in verdict.found] == [(4, 2, ROWS)]
     assert verdict.billed == block.billed
+
+
+async def test_counted_ids_come_in_the_order_of_the_log_with_the_keys_that_they_are_known_by(
+    store: EventStore, partition: int
+) -> None:
+    names = ["", "plain", "näme \"'\\\n\t\0 é 🎈", "x" * 500]
+    rows = [
+        charged(row(partition, 7 - n // 2, n % 2, event_id=name, received_at=NOW + n))
+        for n, name in enumerate(names)
+    ]
+    await store.insert(a_block(partition, 1, rows), lines_of(partition, rows))
+
+    (found,) = [ids async for ids in store.counted(partition, Stretch(0, 6, 8), NOW)]
+    rows.sort(key=lambda each: each.position)
+    prefixes, suffixes = halves([key_of(each.event.organization_id, each.event.event_id) for each in rows])
+    assert found.prefixes.tolist() == prefixes.tolist()
+    assert found.suffixes.tolist() == suffixes.tolist()
+    assert found.positions.tolist() == [each.position for each in rows]
+    assert found.ats.tolist() == [each.event.received_at for each in rows]
+
+    (found,) = [ids async for ids in store.counted(partition, Stretch(0, 6, 7), NOW + 3)]
+    assert found.positions.tolist() == [6 << INDEX_BITS | 1]
 
 
 async def test_every_field_arrives_as_it_was_sent(

@@ -64,7 +64,7 @@ async def test_a_log_that_was_cut_goes_on_in_a_new_incarnation_and_what_is_sent_
 async def test_ids_that_no_file_knows_come_from_the_log_and_where_that_is_gone_from_clickhouse(
     books: Books, tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seen_recovery, "_RESTORED_AT_ONCE", at_once)
+    monkeypatch.setattr(seen_recovery, "SEGMENT_IDS", at_once)
     campaign = await account(books.ledger)
     records = await ten_stored(books, campaign, tmp_path / "one")
     await books.log.make_anew()

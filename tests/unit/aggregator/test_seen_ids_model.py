@@ -4,10 +4,13 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aggregator.seen_ids import SeenIds, key_of
+from aggregator.seen_segment import Ids
+from aggregator.seen_segments import halves
 from schemas.events import INDEX_BITS
 
 WINDOW = 1_000
@@ -26,9 +29,11 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """A new owner; the last `uncommitted` batches are not in the ledger, and come again."""
+    """A new owner; the last `uncommitted` batches are not in the ledger, and come again. What no file has is
+    restored batch by batch, or as segments of so many batches."""
 
     uncommitted: int
+    batches_a_segment: int | None
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -47,7 +52,7 @@ STEPS = st.lists(
             st.sampled_from((0, 1, 40, 250, WINDOW, WINDOW + 1)),
         ),
         st.builds(Seal),
-        st.builds(Restart, st.integers(0, 2)),
+        st.builds(Restart, st.integers(0, 2), st.sampled_from((None, 1, 2, 40))),
         st.builds(Replay, st.integers(1, 2)),
     ),
     max_size=40,
@@ -103,7 +108,7 @@ class World:
             case Seal():
                 self.seen.seal()
             case Restart():
-                self.restart(step.uncommitted)
+                self.restart(step)
             case Replay():
                 for each in self.newest(step.batches):
                     self.mark(each.keys, each.positions)
@@ -136,8 +141,8 @@ class World:
         last = self.marked[-count:] if count else []
         return [each for each in last if each.at == self.clock]
 
-    def restart(self, uncommitted: int) -> None:
-        split = len(self.marked) - len(self.newest(uncommitted))
+    def restart(self, restart: Restart) -> None:
+        split = len(self.marked) - len(self.newest(restart.uncommitted))
         committed, again = self.marked[:split], self.marked[split:]
         log_end = self.next_offset
         first = next((each.positions[0] for each in again if each.positions), None)
@@ -145,12 +150,27 @@ class World:
         self.seen = self.opened()
         begin = self.seen.rebuild_from()
         if begin is not None:
-            for each in committed:
-                if each.positions and each.positions[-1] >> INDEX_BITS >= begin:
-                    self.seen.restore(*each.counted, each.at)
+            lacking = [
+                each for each in committed if each.positions and each.positions[-1] >> INDEX_BITS >= begin
+            ]
+            self.restore(lacking, restart.batches_a_segment)
         self.next_offset = log_end
         for each in again:
             self.mark(each.keys, each.positions)
+
+    def restore(self, lacking: list[Marked], batches_a_segment: int | None) -> None:
+        if batches_a_segment is None:
+            for each in lacking:
+                self.seen.restore(*each.counted, each.at)
+            return
+        for batches in (
+            lacking[n : n + batches_a_segment] for n in range(0, len(lacking), batches_a_segment)
+        ):
+            counted = [(*event, each.at) for each in batches for event in zip(*each.counted, strict=True)]
+            if counted:
+                keys, positions, ats = zip(*counted, strict=True)
+                columns = np.array(positions, np.uint64), np.array(ats, np.uint64)
+                self.seen.restore_segment(Ids(*halves(keys), *columns))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
