@@ -229,7 +229,7 @@ class SeenIds:
         """
         self._seal_table()
         counted_now = self._advance(int(ids.ats.max()))
-        self._next_offset = max(self._next_offset, (int(ids.positions[-1]) >> INDEX_BITS) + 1)
+        self.cover((int(ids.positions[-1]) >> INDEX_BITS) + 1)
         ats = np.minimum(np.maximum.accumulate(ids.ats), np.uint64(counted_now))
         ids = msgspec.structs.replace(ids, positions=ids.positions + np.uint64(self._base), ats=ats)
         # The newest first: of an id that was counted twice, that one is found.
@@ -277,8 +277,7 @@ class SeenIds:
 
     def _cover(self, positions: Sequence[int], most: int) -> None:
         if positions:
-            offset = (positions[-1] - self._base) >> INDEX_BITS
-            self._next_offset = max(self._next_offset, offset + 1)
+            self.cover(((positions[-1] - self._base) >> INDEX_BITS) + 1)
         if len(self._row_of) >= most:
             self._seal_table()
 

@@ -166,7 +166,7 @@ async def whole_records(blocks: AsyncIterable[Ids], most: int) -> AsyncIterator[
         while len(kept) > most:
             record = kept.positions[most] >> INDEX_BITS
             end = int(np.searchsorted(kept.positions, record << INDEX_BITS))
-            yield kept.between(0, end)
-            kept = kept.between(end)
+            yield kept.only(slice(end))
+            kept = kept.only(slice(end, None))
     if len(kept):
         yield kept

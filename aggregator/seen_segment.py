@@ -73,12 +73,8 @@ class Ids(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.prefixes)
 
-    def only(self, wanted: "npt.NDArray[np.bool_] | Indexes") -> "Ids":
+    def only(self, wanted: "npt.NDArray[np.bool_] | Indexes | slice") -> "Ids":
         return Ids(self.prefixes[wanted], self.suffixes[wanted], self.positions[wanted], self.ats[wanted])
-
-    def between(self, begin: int, end: int | None = None) -> "Ids":
-        part = slice(begin, end)
-        return Ids(self.prefixes[part], self.suffixes[part], self.positions[part], self.ats[part])
 
     def with_all_of(self, other: "Ids") -> "Ids":
         return Ids(

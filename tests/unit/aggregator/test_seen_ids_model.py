@@ -163,9 +163,8 @@ class World:
             for each in lacking:
                 self.seen.restore(*each.counted, each.at)
             return
-        for batches in (
-            lacking[n : n + batches_a_segment] for n in range(0, len(lacking), batches_a_segment)
-        ):
+        for first in range(0, len(lacking), batches_a_segment):
+            batches = lacking[first : first + batches_a_segment]
             counted = [(*event, each.at) for each in batches for event in zip(*each.counted, strict=True)]
             if counted:
                 keys, positions, ats = zip(*counted, strict=True)
